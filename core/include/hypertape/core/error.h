@@ -1,0 +1,40 @@
+// One exception type for everything the library refuses.
+//
+// The text always reads "[operation] what is wrong, with shapes or values, and what to do about it."
+// Nothing has been changed when it is thrown: operations check before they write.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "hypertape/core/export.h"
+
+namespace hypertape {
+
+/// What every public function throws on bad input or a failed computation.
+class HYPERTAPE_API Error : public std::runtime_error {
+ public:
+  /// `operation` is the public name of the function that refuses; it appears in brackets.
+  Error(std::string_view operation, std::string_view message);
+  ~Error() override;
+
+  /// Name of the operation, without brackets.
+  const std::string& operation() const noexcept { return operation_; }
+
+ private:
+  std::string operation_;
+};
+
+/// Throws `Error(operation, parts...)`, the parts streamed one after another:
+///
+///     fail("matmul", "inner dimensions differ: ", a.shape(), " and ", b.shape());
+template <class... Parts>
+[[noreturn]] void fail(std::string_view operation, const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  throw Error(operation, text.str());
+}
+
+}  // namespace hypertape

@@ -1,0 +1,94 @@
+// The seam between operations and memory: whatever dereferences storage is a Backend.
+//
+// Operations check shapes and dtypes, then hand strided views to the backend of their operands. A backend's
+// values depend on the views alone: never on threads, timing or whether a derivative is being recorded.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "elementwise_code.h"
+#include "header.h"
+#include "hypertape/core/random.h"
+
+namespace hypertape::detail {
+
+/// A strided array: no ownership.
+struct View {
+  void* data;
+  const std::int64_t* extents;
+  const std::int64_t* strides;
+  std::int64_t size;
+  Dtype dtype;
+  int rank;
+  bool contiguous;
+
+  template <class T>
+  T* as() const noexcept {
+    return static_cast<T*>(data);
+  }
+};
+
+inline View view_of(const Tensor& tensor) noexcept {
+  Header& header = *tensor.header();
+  return {header.data,  header.extents(), header.strides(), header.size,
+          header.dtype, header.rank,      header.contiguous};
+}
+
+/// One elementwise kernel over up to `inputs` operands, all broadcast to the shape of the outputs. A dual
+/// kernel also reads the tangents named in its mask and writes a second output.
+struct ElementwiseCall {
+  static constexpr int max_inputs = 8;
+  ElementwiseKernels kernel;
+  const Tensor* inputs[max_inputs];
+  int input_count = 0;
+  const Tensor* outputs[2];
+  int output_count = 0;
+  double scalar = 0.0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const noexcept = 0;
+
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* block) noexcept = 0;
+  /// Waits until everything issued is done.
+  virtual void synchronize() = 0;
+
+  /// target = source, same shape, converting between dtypes.
+  virtual void copy(const View& source, const View& target) = 0;
+  virtual void fill(const View& target, double value) = 0;
+  virtual void random(const View& target, Distribution distribution, const Key& key) = 0;
+
+  virtual void elementwise(const ElementwiseCall& call) = 0;
+  /// target has the rank of source and extent 1 where it sums. The order of additions is fixed by the shape.
+  virtual void sum(const View& source, const View& target) = 0;
+  /// Sum of products of two contiguous arrays of one size; target is one element.
+  virtual void dot(const View& a, const View& b, const View& target) = 0;
+  /// target (m, n) = op(a) op(b), plus target if `accumulate`; op transposes. Operands have rank 2; target is
+  /// contiguous.
+  virtual void product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
+                       bool accumulate) = 0;
+
+  /// target[n] = rows[n, labels[n]]; labels are checked.
+  virtual void gather_labels(const View& rows, const View& labels, const View& target) = 0;
+  /// target (zeroed here)[n, labels[n]] = values[n].
+  virtual void scatter_labels(const View& values, const View& labels, const View& target) = 0;
+  /// target[n] = -log softmax(logits[n])[labels[n]] summed over n and divided by N.
+  virtual void softmax_cross_entropy(const View& logits, const View& labels, const View& target) = 0;
+  /// target = scale / N * (softmax(logits) - one_hot(labels)), scale one element.
+  virtual void softmax_cross_entropy_backward(const View& scale, const View& logits, const View& labels,
+                                              const View& target) = 0;
+  /// Per-row maximum: target has extent 1 in the last axis. Not differentiable: for shifts that cancel.
+  virtual void row_maximum(const View& rows, const View& target) = 0;
+  /// Whether any element is infinite or NaN.
+  virtual bool has_non_finite(const View& source) = 0;
+};
+
+/// The CPU's backend; lives as long as the process.
+Backend& cpu_backend() noexcept;
+inline Backend& backend_of(const Tensor& tensor) noexcept { return *tensor.header()->storage->backend; }
+
+}  // namespace hypertape::detail

@@ -1,0 +1,75 @@
+// Copies between layouts and dtypes, and fills.
+#include <cstring>
+#include <type_traits>
+
+#include "cpu_loops.h"
+#include "hypertape/core/parallel.h"
+
+namespace hypertape::detail {
+namespace {
+
+constexpr std::int64_t parallel_grain = 65536;
+
+template <class From, class To>
+void copy_run(const From* source, std::int64_t source_step, To* target, std::int64_t target_step,
+              std::int64_t count) {
+  if constexpr (std::is_same_v<From, To>) {
+    if (source_step == 1 && target_step == 1) {
+      std::memcpy(target, source, static_cast<std::size_t>(count) * sizeof(To));
+      return;
+    }
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    if constexpr (std::is_same_v<To, bool>)
+      target[i * target_step] = source[i * source_step] != From(0);
+    else
+      target[i * target_step] = static_cast<To>(source[i * source_step]);
+  }
+}
+
+}  // namespace
+
+template <class From, class To>
+void copy_elements(const View& source, const View& target) {
+  if (target.size == 0) return;
+  if (source.contiguous && target.contiguous) {
+    parallel_ranges(target.size, parallel_grain, [&](std::int64_t begin, std::int64_t end) {
+      copy_run(source.as<From>() + begin, 1, target.as<To>() + begin, 1, end - begin);
+    });
+    return;
+  }
+  StridedWalk<2> walk;
+  for (int axis = 0; axis < target.rank; ++axis)
+    walk.add_axis(target.extents[axis], {source.strides[axis], target.strides[axis]}, 2);
+  const int inner = walk.rank - 1;
+  const auto last = static_cast<std::size_t>(std::max(inner, 0));
+  const std::int64_t length = walk.rank ? walk.extents[last] : 1;
+  walk.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, 2>& offset) {
+    copy_run(source.as<From>() + offset[0], walk.rank ? walk.strides[0][last] : 1,
+             target.as<To>() + offset[1], walk.rank ? walk.strides[1][last] : 1, length);
+  });
+}
+
+template <class T>
+void fill_elements(const View& target, double value) {
+  T element;
+  if constexpr (std::is_same_v<T, bool>)
+    element = value != 0.0;
+  else
+    element = static_cast<T>(value);
+  std::fill_n(target.as<T>(), target.size, element);
+}
+
+#define HYPERTAPE_COPIES_FROM(From)                                          \
+  template void copy_elements<From, float>(const View&, const View&);        \
+  template void copy_elements<From, double>(const View&, const View&);       \
+  template void copy_elements<From, std::int64_t>(const View&, const View&); \
+  template void copy_elements<From, bool>(const View&, const View&);         \
+  template void fill_elements<From>(const View&, double);
+HYPERTAPE_COPIES_FROM(float)
+HYPERTAPE_COPIES_FROM(double)
+HYPERTAPE_COPIES_FROM(std::int64_t)
+HYPERTAPE_COPIES_FROM(bool)
+#undef HYPERTAPE_COPIES_FROM
+
+}  // namespace hypertape::detail

@@ -1,0 +1,111 @@
+// Runs elementwise kernels, which know only unit strides, over broadcast and strided operands.
+#include "cpu_loops.h"
+#include "hypertape/core/parallel.h"
+
+namespace hypertape::detail {
+namespace {
+
+constexpr int max_operands = ElementwiseCall::max_inputs + 2;
+// Elements of a cheap kernel that are worth a thread of their own.
+constexpr std::int64_t parallel_grain = 32768;
+// A gathered piece of one operand: small enough that all of them stay in the first-level cache.
+constexpr std::int64_t block = 256;
+
+template <class T>
+void gather(const T* source, std::int64_t stride, std::int64_t count, T* target) {
+  for (std::int64_t i = 0; i < count; ++i) target[i] = source[i * stride];
+}
+
+template <class T>
+void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
+  const Header& shape = *call.outputs[0]->header();
+  const int operands = call.input_count + call.output_count;
+  StridedWalk<max_operands> walk;
+  std::array<T*, max_operands> base{};
+  std::array<std::array<std::int64_t, max_operands>, max_rank> steps{};
+  for (int k = 0; k < operands; ++k) {
+    const Tensor& tensor = k < call.input_count ? *call.inputs[k] : *call.outputs[k - call.input_count];
+    const Header& header = *tensor.header();
+    base[static_cast<std::size_t>(k)] = reinterpret_cast<T*>(header.data);
+    const int missing = shape.rank - header.rank;
+    for (int axis = missing; axis < shape.rank; ++axis)
+      if (header.extents()[axis - missing] != 1)
+        steps[static_cast<std::size_t>(axis)][static_cast<std::size_t>(k)] = header.strides()[axis - missing];
+  }
+  for (int axis = 0; axis < shape.rank; ++axis)
+    walk.add_axis(shape.extents()[axis], steps[static_cast<std::size_t>(axis)], operands);
+
+  const int inner = walk.rank - 1;
+  const std::int64_t length = walk.rank ? walk.extents[static_cast<std::size_t>(inner)] : 1;
+  std::array<std::int64_t, max_operands> inner_step{};
+  bool unit = true;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(operands); ++k) {
+    inner_step[k] = walk.rank ? walk.strides[k][static_cast<std::size_t>(inner)] : 1;
+    unit &= inner_step[k] == 1;
+  }
+
+  walk.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, max_operands>& offset) {
+    const void* in[max_operands];
+    void* out[2] = {};
+    if (unit) {
+      for (int k = 0; k < call.input_count; ++k)
+        in[k] = base[static_cast<std::size_t>(k)] + offset[static_cast<std::size_t>(k)];
+      for (int k = 0; k < call.output_count; ++k) {
+        const auto operand = static_cast<std::size_t>(call.input_count + k);
+        out[k] = base[operand] + offset[operand];
+      }
+      loop(length, in, out, call.scalar);
+      return;
+    }
+    alignas(64) T pieces[ElementwiseCall::max_inputs][block];
+    for (std::int64_t begin = 0; begin < length; begin += block) {
+      const std::int64_t count = std::min(block, length - begin);
+      for (int k = 0; k < call.input_count; ++k) {
+        const auto operand = static_cast<std::size_t>(k);
+        const T* source = base[operand] + offset[operand] + begin * inner_step[operand];
+        if (inner_step[operand] != 1) gather(source, inner_step[operand], count, pieces[k]);
+        in[k] = inner_step[operand] == 1 ? source : pieces[k];
+      }
+      for (int k = 0; k < call.output_count; ++k) {
+        const auto operand = static_cast<std::size_t>(call.input_count + k);
+        out[k] = base[operand] + offset[operand] + begin;  // outputs are contiguous
+      }
+      loop(count, in, out, call.scalar);
+    }
+  });
+}
+
+template <class T>
+void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t size) {
+  const std::int64_t grain = parallel_grain / call.kernel.cost;
+  const auto run = [&](std::int64_t begin, std::int64_t end) {
+    const void* in[ElementwiseCall::max_inputs];
+    void* out[2] = {};
+    for (int k = 0; k < call.input_count; ++k)
+      in[k] = reinterpret_cast<const T*>(call.inputs[k]->header()->data) + begin;
+    for (int k = 0; k < call.output_count; ++k)
+      out[k] = reinterpret_cast<T*>(call.outputs[k]->header()->data) + begin;
+    loop(end - begin, in, out, call.scalar);
+  };
+  parallel_ranges(size, grain, run);
+}
+
+}  // namespace
+
+void run_elementwise(const ElementwiseCall& call) {
+  const Header& target = *call.outputs[0]->header();
+  if (target.size == 0) return;
+  bool contiguous = true;
+  for (int k = 0; k < call.input_count; ++k) {
+    const Header& header = *call.inputs[k]->header();
+    contiguous &= header.contiguous && header.size == target.size;
+  }
+  const bool single = target.dtype == Dtype::float32;
+  const ElementwiseLoop loop = single ? call.kernel.float32 : call.kernel.float64;
+  if (contiguous)
+    single ? run_contiguous<float>(call, loop, target.size) : run_contiguous<double>(call, loop, target.size);
+  else
+    single ? run_strided<float>(call, loop) : run_strided<double>(call, loop);
+}
+
+}  // namespace hypertape::detail

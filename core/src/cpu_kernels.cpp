@@ -1,0 +1,62 @@
+// Chooses, once, the ISA level whose kernels run.
+#include "cpu_features.h"
+#include "elementwise_code.h"
+#include "loops.h"
+
+namespace hypertape::detail {
+
+#define HYPERTAPE_KERNELS(isa)                   \
+  namespace isa {                                \
+  const OpKernels* elementwise_table() noexcept; \
+  const Loops<float>& loops_float32() noexcept;  \
+  const Loops<double>& loops_float64() noexcept; \
+  }
+HYPERTAPE_KERNELS(baseline)
+#if defined(__x86_64__)
+HYPERTAPE_KERNELS(avx2)
+HYPERTAPE_KERNELS(avx512)
+#endif
+#undef HYPERTAPE_KERNELS
+
+namespace {
+
+struct Kernels {
+  const OpKernels* elementwise = baseline::elementwise_table();
+  const Loops<float>* float32 = &baseline::loops_float32();
+  const Loops<double>* float64 = &baseline::loops_float64();
+};
+
+Kernels choose() {
+#if defined(__x86_64__)
+  switch (active_isa()) {
+    case Isa::avx512:
+      return {avx512::elementwise_table(), &avx512::loops_float32(), &avx512::loops_float64()};
+    case Isa::avx2:
+      return {avx2::elementwise_table(), &avx2::loops_float32(), &avx2::loops_float64()};
+    case Isa::baseline:
+      break;
+  }
+#endif
+  return {};
+}
+
+const Kernels& kernels() {
+  static const Kernels chosen = choose();
+  return chosen;
+}
+
+}  // namespace
+
+const OpKernels& elementwise_kernels(ElementwiseCode code) {
+  return kernels().elementwise[static_cast<std::size_t>(code)];
+}
+template <>
+const Loops<float>& loops<float>() {
+  return *kernels().float32;
+}
+template <>
+const Loops<double>& loops<double>() {
+  return *kernels().float64;
+}
+
+}  // namespace hypertape::detail

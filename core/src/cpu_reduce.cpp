@@ -1,0 +1,142 @@
+// Sums. The order of additions is fixed by shape and layout: chunks of fixed size, 16 lanes within a chunk,
+// chunks added first to last, whoever computed them.
+#include <vector>
+
+#include "cpu_loops.h"
+#include "hypertape/core/parallel.h"
+#include "loops.h"
+
+namespace hypertape::detail {
+namespace {
+
+constexpr std::int64_t chunk = 16384;
+
+// reduce(begin, end) gives the partial result of one chunk.
+template <class T, class Reduce>
+T reduce_chunks(std::int64_t size, const Reduce& reduce) {
+  if (size <= chunk) return reduce(std::int64_t{0}, size);
+  const std::int64_t chunks = (size + chunk - 1) / chunk;
+  std::vector<T> partial(static_cast<std::size_t>(chunks));
+  // Four chunks a task: below that, waking a thread costs more than it saves.
+  parallel_ranges(chunks, 4, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t c = first; c < last; ++c)
+      partial[static_cast<std::size_t>(c)] = reduce(c * chunk, std::min(size, (c + 1) * chunk));
+  });
+  return loops<T>().sum(chunks, partial.data());
+}
+
+// target[j] = sum over rows i of source[i * row_step + j], j < columns.
+template <class T>
+void sum_rows(const T* source, std::int64_t rows, std::int64_t row_step, std::int64_t columns, T* target) {
+  const auto add = [&](std::int64_t begin, std::int64_t end, T* sums) {
+    std::fill_n(sums, columns, T(0));
+    for (std::int64_t i = begin; i < end; ++i) loops<T>().accumulate(columns, source + i * row_step, sums);
+  };
+  const std::int64_t rows_per_chunk =
+      std::max<std::int64_t>(4 * chunk / std::max<std::int64_t>(columns, 1), 1);
+  if (rows <= rows_per_chunk) return add(0, rows, target);
+  const std::int64_t chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
+  std::vector<T> partial(static_cast<std::size_t>(chunks * columns));
+  parallel_chunks(chunks, [&](std::int64_t c) {
+    add(c * rows_per_chunk, std::min(rows, (c + 1) * rows_per_chunk), partial.data() + c * columns);
+  });
+  std::fill_n(target, columns, T(0));
+  for (std::int64_t c = 0; c < chunks; ++c)
+    loops<T>().accumulate(columns, partial.data() + c * columns, target);
+}
+
+template <class T>
+T sum_run(const T* source, std::int64_t step, std::int64_t count) {
+  if (step == 1) return loops<T>().sum(count, source);
+  T total = T(0);
+  for (std::int64_t i = 0; i < count; ++i) total += source[i * step];
+  return total;
+}
+
+}  // namespace
+
+template <class T>
+void sum_elements(const View& source, const View& target) {
+  if (target.size == 0) return;
+  if (source.size == 0) return fill_elements<T>(target, 0.0);
+  if (target.size == 1 && source.contiguous) {
+    const T* x = source.as<T>();
+    *target.as<T>() = reduce_chunks<T>(source.size, [x](std::int64_t begin, std::int64_t end) {
+      return loops<T>().sum(end - begin, x + begin);
+    });
+    return;
+  }
+  // Axes that are kept and axes that are summed, each walked row-major.
+  StridedWalk<2> kept;
+  StridedWalk<1> summed;
+  for (int axis = 0; axis < source.rank; ++axis) {
+    if (target.extents[axis] == source.extents[axis])
+      kept.add_axis(source.extents[axis], {source.strides[axis], target.strides[axis]}, 2);
+    else
+      summed.add_axis(source.extents[axis], {source.strides[axis]}, 1);
+  }
+  const T* x = source.as<T>();
+  T* y = target.as<T>();
+  const auto kept_last = static_cast<std::size_t>(std::max(kept.rank - 1, 0));
+  if (kept.rank >= 1 && summed.rank == 1 && kept.strides[0][kept_last] == 1 &&
+      kept.strides[1][kept_last] == 1) {
+    kept.for_each(kept.rank - 1, [&](const std::array<std::int64_t, 2>& offset) {
+      sum_rows(x + offset[0], summed.extents[0], summed.strides[0][0], kept.extents[kept_last],
+               y + offset[1]);
+    });
+    return;
+  }
+  const auto summed_last = static_cast<std::size_t>(std::max(summed.rank - 1, 0));
+  kept.for_each(kept.rank, [&](const std::array<std::int64_t, 2>& offset) {
+    if (summed.rank == 0) {
+      y[offset[1]] = x[offset[0]];
+      return;
+    }
+    T total = T(0);
+    summed.for_each(summed.rank - 1, [&](const std::array<std::int64_t, 1>& inner) {
+      total += sum_run(x + offset[0] + inner[0], summed.strides[0][summed_last], summed.extents[summed_last]);
+    });
+    y[offset[1]] = total;
+  });
+}
+
+template <class T>
+void dot_elements(const View& a, const View& b, const View& target) {
+  const T *x = a.as<T>(), *y = b.as<T>();
+  *target.as<T>() = reduce_chunks<T>(a.size, [x, y](std::int64_t begin, std::int64_t end) {
+    return loops<T>().dot(end - begin, x + begin, y + begin);
+  });
+}
+
+template <class T>
+bool any_non_finite(const View& source) {
+  if (source.size == 0) return false;
+  StridedWalk<1> walk;
+  for (int axis = 0; axis < source.rank; ++axis)
+    walk.add_axis(source.extents[axis], {source.strides[axis]}, 1);
+  const int inner = walk.rank - 1;
+  const auto last = static_cast<std::size_t>(std::max(inner, 0));
+  const bool unit = walk.rank == 0 || walk.strides[0][last] == 1;
+  const std::int64_t length = walk.rank ? walk.extents[last] : 1;
+  bool found = false;
+  walk.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, 1>& offset) {
+    const T* x = source.as<T>() + offset[0];
+    if (unit) {
+      found |= loops<T>().has_non_finite(length, x);
+    } else {
+      for (std::int64_t i = 0; i < length; ++i)
+        found |= loops<T>().has_non_finite(1, x + i * walk.strides[0][last]);
+    }
+  });
+  return found;
+}
+
+#define HYPERTAPE_REDUCTIONS(T)                                         \
+  template void sum_elements<T>(const View&, const View&);              \
+  template void dot_elements<T>(const View&, const View&, const View&); \
+  template bool any_non_finite<T>(const View&);
+HYPERTAPE_REDUCTIONS(float)
+HYPERTAPE_REDUCTIONS(double)
+#undef HYPERTAPE_REDUCTIONS
+
+}  // namespace hypertape::detail

@@ -1,0 +1,3 @@
+#define HYPERTAPE_LEVEL avx2
+#include "elementwise_kernels.inc"
+#include "loops.inc"

@@ -1,0 +1,3 @@
+#define HYPERTAPE_LEVEL avx512
+#include "elementwise_kernels.inc"
+#include "loops.inc"

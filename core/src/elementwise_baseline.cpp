@@ -1,0 +1,3 @@
+#define HYPERTAPE_LEVEL baseline
+#include "elementwise_kernels.inc"
+#include "loops.inc"

@@ -1,0 +1,76 @@
+// What the product driver (products.cpp) asks of the kernels of one instruction set.
+//
+// All kernels compute blocks of D = W V, with W (rows x k) read one element at a time and broadcast, and
+// V (k x columns) read as vectors along the columns. Every element of D is the same chain of operations in
+// every kernel and every block, whatever the block's size and place:
+//
+//     for each block of k_block indices p, in order:   s = 0;  s = fma(w[i][p], v[p][j], s) for p in order
+//                                                      d = s for the first block, else d + s
+//
+// so its bits depend on k and on the two operands' row and column alone.
+#pragma once
+
+#include <cstdint>
+
+namespace hypertape::detail {
+
+/// A strided matrix whose one index is contiguous: along k, or along the matrix's other dimension.
+template <class T>
+struct ProductOperand {
+  const T* data;
+  std::int64_t stride;  ///< elements between neighbours along the other index
+  bool along_k;         ///< k is the contiguous index
+};
+
+template <class T>
+struct BlockJob {
+  std::int64_t rows, columns, k, k_block;
+  ProductOperand<T> w;  ///< starts at the block's first row
+  ProductOperand<T> v;  ///< starts at the block's first column
+  const T* packed;      ///< panels made by pack(): the last panel only, or all (pack_all)
+  bool pack_all;
+  T* d;
+  std::int64_t d_stride;
+  bool accumulate;
+  T* w_copy;  ///< where to copy a strip of W first, compact_stride() apart; null: W is read where it is
+};
+
+/// Rows of W that are worked through at once, against all of V: they stay in the second-level cache.
+constexpr std::int64_t strip_rows = 140;
+
+/// A stride of whole vectors but of an odd number of them, so that lines do not share a cache set.
+constexpr std::int64_t compact_stride(std::int64_t length, std::int64_t lanes) {
+  return ((length + lanes - 1) / lanes | 1) * lanes;
+}
+
+template <class T>
+struct ProductKernels {
+  int lanes;  ///< elements of a vector
+
+  /// Elements that pack() writes for `columns` columns.
+  std::int64_t (*packed_size)(std::int64_t columns, std::int64_t k, bool pack_all);
+
+  /// Copies V of a block into panels. Panels that are not packed are read where they are.
+  void (*pack)(const ProductOperand<T>& v, std::int64_t columns, std::int64_t k, bool pack_all, T* packed);
+
+  /// Computes a block.
+  void (*run)(const BlockJob<T>& job);
+
+  /// c (rows x columns) = d', plus c if accumulate; d's stride is at least `rows` rounded up to whole
+  /// vectors.
+  void (*store_transposed)(const T* d, std::int64_t d_stride, T* c, std::int64_t c_stride, std::int64_t rows,
+                           std::int64_t columns, bool accumulate);
+
+  /// Estimated cycles of run() for a block in which V is read `rows` times over.
+  double (*run_cycles)(std::int64_t rows, std::int64_t columns, std::int64_t k);
+};
+
+// One pair per instruction set, each defined in a file of its own that is compiled for it.
+const ProductKernels<float>& baseline_kernels_f32();
+const ProductKernels<double>& baseline_kernels_f64();
+const ProductKernels<float>& avx2_kernels_f32();
+const ProductKernels<double>& avx2_kernels_f64();
+const ProductKernels<float>& avx512_kernels_f32();
+const ProductKernels<double>& avx512_kernels_f64();
+
+}  // namespace hypertape::detail
