@@ -1,0 +1,203 @@
+#include "hypertape/autodiff/derivatives.h"
+
+#include <mutex>
+#include <optional>
+
+#include "checks.h"
+#include "hypertape/autodiff/ops.h"
+#include "walk.h"
+
+namespace hypertape {
+namespace detail {
+
+struct GraphState {
+  Graph graph;
+  std::optional<Replay> replay;
+  bool consumed = false;
+};
+
+namespace {
+
+// The tensor without links to scopes from `low` up; links to outer scopes stay.
+Tensor without_scopes(Tensor&& tensor, std::uint64_t low) {
+  if (!tensor.defined()) return std::move(tensor);
+  Header& header = *tensor.header();
+  const bool node = header.node && static_cast<const Node*>(header.node)->min_scope >= low;
+  bool tangents = false;
+  for (const Tangent* t = header.tangents; t; t = t->next) tangents |= t->scope >= low;
+  if (!node && !tangents) return std::move(tensor);
+  Tensor alias = make_alias(tensor);
+  for (const Tangent* t = header.tangents; t; t = t->next)
+    if (t->scope < low) attach_tangent(alias, t->scope, t->value);
+  if (header.node && !node) {
+    retain(header.node);
+    alias.header()->node = header.node;
+    alias.header()->output = header.output;
+  }
+  return alias;
+}
+
+}  // namespace
+
+RecordedFunction record_function(ListFunction f, const TensorList& x) {
+  const std::uint64_t scope = open_scope();
+  TensorList leaves(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) leaves[i] = make_leaf(x[i], scope, i);
+  auto state = std::make_shared<GraphState>();
+  state->graph.inputs = x.size();
+  state->graph.outputs = f(leaves);
+  state->graph.scope = {scope, scope_bound()};
+  RecordedFunction recorded;
+  recorded.values.reserve(state->graph.outputs.size());
+  for (const Tensor& output : state->graph.outputs)
+    recorded.values.push_back(without_scopes(Tensor(output), scope));
+  recorded.state = std::move(state);
+  return recorded;
+}
+
+Tensor leave_scope(const GraphState& state, const Tensor& tensor) {
+  return without_scopes(Tensor(tensor), state.graph.scope.low);
+}
+
+void require_scalar(const char* operation, const TensorList& outputs) {
+  const Tensor& value = outputs.front();
+  require_floating(operation, value);
+  if (value.size() != 1)
+    fail(operation, "the function must return one element, not shape ", value.shape(),
+         "; sum it, or use vjp for functions of several outputs");
+}
+
+TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool consume,
+                         TensorList accumulated) {
+  if (state.consumed) fail("pullback", "was consumed by an earlier call; keep it with operator() instead");
+  TensorList& outputs = state.graph.outputs;
+  TensorList seeds = cotangents;
+  if (seeds.empty() && outputs.size() == 1) {  // grad: the output itself
+    if (outputs[0].header()->node)
+      seeds.push_back(Tensor::full(outputs[0].shape(), 1.0, outputs[0].dtype()));
+    else
+      return TensorList(state.graph.inputs);
+  }
+  if (seeds.size() != outputs.size())
+    fail("pullback", seeds.size(), " cotangents given for ", outputs.size(), " outputs");
+  for (std::size_t k = 0; k < seeds.size(); ++k) {
+    if (!seeds[k].defined() || !outputs[k].defined()) continue;
+    if (seeds[k].shape() != outputs[k].shape() || seeds[k].dtype() != outputs[k].dtype())
+      fail("pullback", "cotangent ", k, " has shape ", seeds[k].shape(), " and dtype ", seeds[k].dtype(),
+           ", but the output has shape ", outputs[k].shape(), " and dtype ", outputs[k].dtype());
+  }
+  state.consumed = consume;
+  return pull_graph(state.graph, seeds, consume, std::move(accumulated));
+}
+
+TensorList push_recorded(GraphState& state, const TensorList& tangents) {
+  if (tangents.size() != state.graph.inputs)
+    fail("linearize", tangents.size(), " tangents given for ", state.graph.inputs, " inputs");
+  if (!state.replay) state.replay.emplace(state.graph);
+  return (*state.replay)(state.graph, tangents);
+}
+
+std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
+                                                const TensorList& tangents) {
+  if (tangents.size() != x.size()) fail("jvp", tangents.size(), " tangents given for ", x.size(), " inputs");
+  const std::uint64_t scope = open_scope();
+  TensorList inputs(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    inputs[i] = x[i];
+    if (!tangents[i].defined()) continue;
+    require_same_dtype("jvp", x[i], tangents[i]);
+    if (x[i].shape() != tangents[i].shape())
+      fail("jvp", "tangent ", i, " has shape ", tangents[i].shape(), ", but the input has shape ",
+           x[i].shape());
+    inputs[i] = alias_with_links(x[i]);
+    attach_tangent(inputs[i], scope, tangents[i]);
+  }
+  TensorList outputs = f(inputs);
+  TensorList results(outputs.size());
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    if (!outputs[k].defined()) continue;
+    if (const Tensor* tangent = find_tangent(*outputs[k].header(), scope)) results[k] = *tangent;
+    outputs[k] = without_scopes(std::move(outputs[k]), scope);
+  }
+  return {std::move(outputs), std::move(results)};
+}
+
+namespace {
+
+struct CustomAttributes {
+  std::shared_ptr<std::string> name;
+  std::shared_ptr<TensorList> inputs;
+  std::function<TensorList(const TensorList&)> pullback;
+};
+
+[[noreturn]] void fail_once(const std::string& name) {
+  fail(name,
+       "is differentiable once: neither its pullback nor its outputs can be differentiated again; use a "
+       "method made of recorded operations (for hypergradients: Unrolled) for higher derivatives");
+}
+
+void pull_custom(Pull& pull) {
+  const auto& attributes = pull.attributes<CustomAttributes>();
+  Links links;
+  for (const Tensor& input : *attributes.inputs)
+    if (input.defined()) links = links | links_of(input);
+  TensorList cotangents(pull.cotangents.begin(), pull.cotangents.end());
+  for (const Tensor& cotangent : cotangents)
+    if (cotangent.defined()) links = links | links_of(cotangent);
+  if (links.any()) fail_once(*attributes.name);
+  TensorList gradients = attributes.pullback(cotangents);
+  if (gradients.size() != pull.gradients.size())
+    fail(*attributes.name, "its pullback returned ", gradients.size(), " gradients for ",
+         pull.gradients.size(), " inputs");
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    if (!gradients[i].defined()) continue;
+    const Tensor& input = (*attributes.inputs)[i];
+    if (gradients[i].shape() != input.shape() || gradients[i].dtype() != input.dtype())
+      fail(*attributes.name, "its pullback returned a gradient of shape ", gradients[i].shape(),
+           " for input ", i, " of shape ", input.shape());
+    pull.gradients[i] = std::move(gradients[i]);
+  }
+}
+
+void push_custom(Push& push) { fail_once(*push.attributes<CustomAttributes>().name); }
+
+constexpr OpRule custom_rule = {"custom_vjp", pull_custom, push_custom, [](void* attributes) noexcept {
+                                  std::destroy_at(static_cast<CustomAttributes*>(attributes));
+                                }};
+
+}  // namespace
+}  // namespace detail
+
+Tensor stop_gradient(const Tensor& x) {
+  const detail::Header& header = detail::header_of("stop_gradient", x);
+  return header.node || header.tangents ? detail::make_alias(x) : x;
+}
+
+TensorList custom_vjp(const std::string& name, const TensorList& inputs,
+                      const std::function<CustomVjp(const TensorList& plain)>& forward) {
+  TensorList plain(inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i].defined()) plain[i] = stop_gradient(inputs[i]);
+  CustomVjp result;
+  {
+    // Nothing that the forward pass does is recorded for anyone outside, even through variables it closes
+    // over.
+    const detail::ScopeMask mask({0, detail::scope_bound()});
+    result = forward(plain);
+  }
+  std::vector<const Tensor*> in;
+  for (const Tensor& input : inputs) in.push_back(&input);
+  std::vector<Tensor*> out;
+  for (Tensor& output : result.outputs) {
+    detail::header_of(name.c_str(), output);
+    output = detail::make_alias(output);  // the forward pass may have returned one of its inputs
+    out.push_back(&output);
+  }
+  detail::finish(detail::custom_rule, {},
+                 detail::CustomAttributes{std::make_shared<std::string>(name),
+                                          std::make_shared<TensorList>(inputs), std::move(result.pullback)},
+                 in, out);
+  return std::move(result.outputs);
+}
+
+}  // namespace hypertape

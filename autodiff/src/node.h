@@ -1,0 +1,199 @@
+// The tape: nodes, scopes and the rules that operations bring.
+//
+// A derivative call opens a scope with a fresh, increasing id. An operation is recorded if an operand serves
+// an active scope; while a scope's own pullback or tangent arithmetic runs, that scope and those opened
+// inside it are masked, so that only outer scopes record. That single rule gives every composition of grad
+// and jvp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "header.h"
+#include "hypertape/core/error.h"
+#include "hypertape/core/tensor.h"
+
+namespace hypertape::detail {
+
+struct Node;
+
+/// Scope ids in [low, high).
+struct ScopeRange {
+  std::uint64_t low = 0, high = 0;
+};
+
+/// A fresh id, above all before it.
+std::uint64_t open_scope() noexcept;
+/// One past the newest id.
+std::uint64_t scope_bound() noexcept;
+
+/// While alive, scopes in `range` neither record nor propagate on this thread.
+class ScopeMask {
+ public:
+  explicit ScopeMask(ScopeRange range);
+  ~ScopeMask();
+  ScopeMask(const ScopeMask&) = delete;
+  ScopeMask& operator=(const ScopeMask&) = delete;
+};
+
+bool is_active(std::uint64_t scope) noexcept;
+
+/// What a rule sees of the operation that it differentiates. Only what the operation declared as saved is
+/// there.
+class Primal {
+ public:
+  static constexpr int max_saved = 6;
+  const Tensor& input(int i) const { return *inputs[static_cast<std::size_t>(i)]; }
+  const Tensor& output(int k = 0) const { return *outputs[static_cast<std::size_t>(k)]; }
+  template <class Attributes>
+  const Attributes& attributes() const {
+    return *static_cast<const Attributes*>(attribute_bytes);
+  }
+
+  std::array<const Tensor*, max_saved> inputs{};
+  std::array<const Tensor*, 2> outputs{};
+  const void* attribute_bytes = nullptr;
+};
+
+/// One step of reverse mode: from cotangents of the outputs to gradients of the inputs that need one.
+struct Pull : Primal {
+  std::span<Tensor> cotangents;  ///< absent where nothing arrived; for one output always there
+  std::span<Tensor> gradients;   ///< to be filled where needs(i); absent means no path
+  const Node* node = nullptr;
+  std::uint64_t scope = 0;
+  bool needs(int input) const noexcept;
+  const Tensor& cotangent() const { return cotangents[0]; }
+};
+
+/// One step of forward mode: from tangents of the inputs (absent is zero) to those of the outputs.
+struct Push : Primal {
+  std::span<const Tensor> tangents;
+  std::span<Tensor> results;  ///< absent means zero
+};
+
+/// The derivative rules of an operation, written with public operations, so that they can be recorded again.
+struct OpRule {
+  const char* name;
+  void (*pull)(Pull&);
+  void (*push)(Push&);
+  /// Ends the attributes stored in a node; null if trivial.
+  void (*destroy_attributes)(void*) noexcept = nullptr;
+};
+
+struct Edge {
+  Node* node = nullptr;  ///< owned; null for an operand that serves no active scope
+  std::uint32_t output = 0;
+};
+
+struct Saved {
+  Tensor tensor;
+  std::uint32_t version;
+};
+
+/// Bits i: input i (or output i) is kept for the rules.
+struct Saves {
+  std::uint32_t inputs = 0, outputs = 0;
+};
+
+/// Followed in memory by the edges, the saved tensors (inputs, then outputs) and the attributes.
+struct Node : TapeRecord {
+  Node(const OpRule& op, std::uint32_t inputs, std::uint32_t outputs, Saves keep);
+  const OpRule* rule;
+  std::uint64_t number = 0;     ///< above those of all inputs: a topological order
+  std::uint64_t min_scope = 0;  ///< smallest and largest scope it serves
+  std::uint64_t max_scope = 0;
+  std::uint32_t input_count, output_count;
+  Saves saves;
+  std::uint32_t attribute_offset = 0;
+  bool consumed = false;
+
+  Edge* edges() noexcept { return reinterpret_cast<Edge*>(this + 1); }
+  const Edge* edges() const noexcept { return reinterpret_cast<const Edge*>(this + 1); }
+  std::uint32_t saved_count() const noexcept {
+    return static_cast<std::uint32_t>(__builtin_popcount(saves.inputs) + __builtin_popcount(saves.outputs));
+  }
+  Saved* saved() noexcept { return reinterpret_cast<Saved*>(edges() + input_count); }
+  void* attributes() noexcept { return reinterpret_cast<std::byte*>(this) + attribute_offset; }
+  /// Lets go of saved tensors and edges: what a consuming pullback does node by node.
+  void consume() noexcept;
+};
+
+/// Saved tensors of a node, checked against mutation and linked to the node again where outer scopes need it.
+class Unpacked {
+ public:
+  /// With `take`, the node gives its tensors up, so that each is freed as soon as the rule is done.
+  Unpacked(Node& node, Primal& view, bool take);
+
+ private:
+  std::array<Tensor, Primal::max_saved + 2> tensors_;
+};
+
+/// How an operation's operands take part in derivatives right now.
+struct Links {
+  bool recorded = false;  ///< an operand serves an active scope
+  bool tangents = false;  ///< an operand carries an active tangent
+  bool any() const noexcept { return recorded || tangents; }
+};
+
+inline bool is_recorded(const Header& header) noexcept;
+Links links_of_linked(const Header& header) noexcept;
+inline Links links_of(const Tensor& tensor) noexcept {
+  const Header& header = *tensor.header();
+  if (!header.node && !header.tangents) return {};
+  return links_of_linked(header);
+}
+inline Links operator|(Links a, Links b) noexcept {
+  return {a.recorded || b.recorded, a.tangents || b.tangents};
+}
+
+/// Makes the node of an operation and hangs it on the outputs. `attribute_bytes` are left for the caller to
+/// fill.
+Node* make_node(const OpRule& rule, Saves saves, std::size_t attribute_bytes,
+                std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs);
+/// Saves the outputs that the node declared; called last, when their tangents are known.
+void save_outputs(Node& node, std::span<Tensor* const> outputs);
+/// Runs the rule's push for every active scope of the operands' tangents.
+void push_tangents(const OpRule& rule, const void* attributes, std::span<const Tensor* const> inputs,
+                   std::span<Tensor* const> outputs);
+
+/// The tangent of one scope, or null.
+const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept;
+/// Appends a tangent; `scope` is above those already there.
+void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent);
+/// An alias with the links of the original that are active.
+Tensor alias_with_links(const Tensor& tensor);
+
+/// After an operation has computed its outputs: records it and pushes tangents, as the operands demand.
+template <class Attributes>
+void finish(const OpRule& rule, Saves saves, Attributes attributes, std::span<const Tensor* const> inputs,
+            std::span<Tensor* const> outputs) {
+  Links links;
+  for (const Tensor* input : inputs)
+    if (input->defined()) links = links | links_of(*input);
+  if (!links.any()) return;
+  Node* node = nullptr;
+  const void* bytes = &attributes;
+  if (links.recorded) {
+    node = make_node(rule, saves, sizeof(Attributes), inputs, outputs);
+    bytes = new (node->attributes()) Attributes(std::move(attributes));
+  }
+  if (links.tangents) push_tangents(rule, bytes, inputs, outputs);
+  if (node) save_outputs(*node, outputs);
+}
+
+/// The usual case: one output.
+template <class Attributes, class... Inputs>
+Tensor finish_one(const OpRule& rule, Saves saves, Attributes attributes, Tensor output,
+                  const Inputs&... inputs) {
+  const std::array<const Tensor*, sizeof...(Inputs)> in{&inputs...};
+  const std::array<Tensor*, 1> out{&output};
+  finish(rule, saves, std::move(attributes), std::span<const Tensor* const>(in),
+         std::span<Tensor* const>(out));
+  return output;
+}
+
+struct NoAttributes {};
+
+}  // namespace hypertape::detail

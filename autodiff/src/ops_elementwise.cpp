@@ -1,0 +1,412 @@
+// Elementwise operations: one implementation driven by the structs of elementwise_ops.h.
+//
+// An operation F, its fused derivatives pull<i>, and their derivatives are all instances of one thing: a
+// Function with kernels and rules. Deeper derivatives come from running the formula on tensors.
+#include <array>
+#include <utility>
+
+#include "checks.h"
+#include "elementwise_code.h"
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "node.h"
+
+namespace hypertape {
+namespace {
+// Formulas of elementwise_ops.h, run on tensors, meet literals here.
+Tensor times(const Tensor& x, double c) { return multiply_scalar(x, c); }
+Tensor over(const Tensor& x, double c) { return divide_scalar(x, c); }
+Tensor minus_from(double c, const Tensor& x) { return c - x; }
+}  // namespace
+}  // namespace hypertape
+
+#include "elementwise_ops.h"
+
+namespace hypertape::detail {
+namespace {
+
+constexpr int max_arguments = 5;
+
+struct Function;
+
+// Attributes of a node: which function, its scalar, and the operands' shapes where they broadcast.
+struct ElementwiseAttributes {
+  const Function* function;
+  double scalar;
+};
+struct BroadcastAttributes : ElementwiseAttributes {
+  std::array<Shape, max_arguments> shapes;
+};
+
+struct Function {
+  const char* name;
+  int arity;
+  /// Bit i: a derivative in operand i exists.
+  unsigned differentiable;
+  Saves (*saves)(unsigned linked);
+  ElementwiseKernels (*kernel)(unsigned mask);  ///< plain for 0, else dual
+  /// Contribution of operand i: the formula pull<i> at cotangent or tangent t.
+  Tensor (*pull)(int operand, const Primal& primal, double scalar, const Tensor& t);
+};
+
+Tensor apply(const Function& function, double scalar, std::span<const Operand> operands);
+
+// --- Functions from the structs
+// ----------------------------------------------------------------------------------
+
+template <class Op>
+inline constexpr ElementwiseCode code_of = ElementwiseCode::count;
+#define HYPERTAPE_UNARY(Op, name) \
+  template <>                     \
+  inline constexpr ElementwiseCode code_of<elementwise::Op> = ElementwiseCode::name;
+#define HYPERTAPE_BINARY(Op, name) HYPERTAPE_UNARY(Op, name)
+#define HYPERTAPE_WITH_SCALAR(Op, name) HYPERTAPE_UNARY(Op, name)
+#include "hypertape/core/elementwise.def"
+
+template <class Op>
+constexpr const char* name_of_op() {
+  constexpr const char* names[] = {
+#define HYPERTAPE_UNARY(Op, name) #name,
+#define HYPERTAPE_BINARY(Op, name) #name,
+#define HYPERTAPE_WITH_SCALAR(Op, name) #name,
+#include "hypertape/core/elementwise.def"
+  };
+  return names[static_cast<std::size_t>(code_of<Op>)];
+}
+
+template <class Op>
+constexpr int pull_count = static_cast<int>(std::size(Op::uses));
+
+constexpr Saves saves_of_uses(unsigned uses) { return {uses & 3u, uses >> 2 & 1u}; }
+
+// Calls body(a, b...) with what `uses` names, in order.
+template <unsigned uses, class Body>
+auto with_used(const Primal& primal, Body&& body) {
+  constexpr bool a = (uses & elementwise::uses_first) != 0, b = (uses & elementwise::uses_second) != 0,
+                 y = (uses & elementwise::uses_output) != 0;
+  if constexpr (a && b && y)
+    return body(primal.input(0), primal.input(1), primal.output());
+  else if constexpr (a && b)
+    return body(primal.input(0), primal.input(1));
+  else if constexpr (a && y)
+    return body(primal.input(0), primal.output());
+  else if constexpr (b && y)
+    return body(primal.input(1), primal.output());
+  else if constexpr (a)
+    return body(primal.input(0));
+  else if constexpr (b)
+    return body(primal.input(1));
+  else if constexpr (y)
+    return body(primal.output());
+  else
+    return body();
+}
+
+template <class Op, int operand>
+struct PullFunction;
+
+template <class Op>
+struct OpFunction {
+  static Saves saves(unsigned linked) {
+    Saves all;
+    for (int i = 0; i < pull_count<Op>; ++i) {
+      if (!(linked >> i & 1u)) continue;
+      const Saves one = saves_of_uses(Op::uses[i]);
+      all.inputs |= one.inputs;
+      all.outputs |= one.outputs;
+    }
+    return all;
+  }
+  static ElementwiseKernels kernel(unsigned mask) {
+    const OpKernels& kernels = elementwise_kernels(code_of<Op>);
+    return mask ? kernels.dual[mask] : kernels.value;
+  }
+  template <int operand>
+  static Tensor pull_one(const Primal& primal, double scalar, const Tensor& t) {
+    return with_used<Op::uses[operand]>(primal, [&](const auto&... used) -> Tensor {
+      if constexpr (Op::fused[operand]) {
+        const std::array<Operand, 1 + sizeof...(used)> operands{Operand(t), Operand(used)...};
+        return apply(PullFunction<Op, operand>::function, scalar, operands);
+      } else {
+        return Op::template pull<operand>(Constant{scalar}, t, used...);
+      }
+    });
+  }
+  static Tensor pull(int operand, const Primal& primal, double scalar, const Tensor& t) {
+    if constexpr (pull_count < Op >> 1)
+      if (operand == 1) return pull_one<1>(primal, scalar, t);
+    return pull_one<0>(primal, scalar, t);
+  }
+  static const Function function;
+};
+template <class Op>
+const Function OpFunction<Op>::function = {name_of_op<Op>(), Op::arity, (1u << pull_count<Op>)-1, saves,
+                                           kernel,           pull};
+
+// The second derivative as a function of its own: s * d pull<operand>(t, used...) / d argument j.
+template <class Op, int operand, int j>
+struct SecondPullFunction {
+  static constexpr int pull_arity = 1 + __builtin_popcount(Op::uses[operand]);
+  static Saves saves(unsigned) { return {(1u << (pull_arity + 1)) - 1, 0}; }
+  static ElementwiseKernels kernel(unsigned mask) {
+    return mask ? ElementwiseKernels{} : elementwise_kernels(code_of<Op>).pull_pull[operand][j];
+  }
+  // The value as tensor operations: the formula's tangent along argument j.
+  static Tensor formula(double scalar, const TensorList& x) {
+    TensorList arguments(x.begin() + 1, x.end()), tangents(arguments.size());
+    tangents[static_cast<std::size_t>(j)] = x[0];
+    return jvp(
+               [scalar](const TensorList& a) {
+                 return [&]<std::size_t... k>(std::index_sequence<k...>)->Tensor {
+                   return Op::template pull<operand>(Constant{scalar}, a[k]...);
+                 }
+                 (std::make_index_sequence<static_cast<std::size_t>(pull_arity)>());
+               },
+               arguments, tangents)
+        .second;
+  }
+  static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t) {
+    const auto position = static_cast<std::size_t>(argument);
+    // All of one shape, so that the Jacobian is diagonal and a tangent along one argument is also its
+    // cotangent.
+    TensorList x;
+    for (int i = 0; i <= pull_arity; ++i) x.push_back(expand(primal.input(i), t.shape()));
+    TensorList tangents(x.size());
+    tangents[position] = t;
+    return jvp([scalar](const TensorList& all) { return formula(scalar, all); }, x, tangents).second;
+  }
+  static const Function function;
+};
+template <class Op, int operand, int j>
+const Function SecondPullFunction<Op, operand, j>::function = {
+    name_of_op<Op>(), pull_arity + 1, (1u << (pull_arity + 1)) - 1, saves, kernel, pull};
+
+template <class Op, int operand>
+struct PullFunction {
+  static constexpr int arity = 1 + __builtin_popcount(Op::uses[operand]);
+  static Saves saves(unsigned linked) {
+    const unsigned used = (1u << arity) - 2;
+    return {(linked & ~1u) ? (1u << arity) - 1 : used, 0};
+  }
+  static ElementwiseKernels kernel(unsigned mask) {
+    const OpKernels& kernels = elementwise_kernels(code_of<Op>);
+    return mask ? kernels.pull_dual[operand][mask] : kernels.pull[operand];
+  }
+  template <std::size_t... k>
+  static Tensor pull_of(int argument, const Primal& primal, double scalar, const Tensor& t,
+                        std::index_sequence<k...>) {
+    if (argument == 0) {  // linear in t: the same function again
+      const std::array<Operand, arity> operands{Operand(t),
+                                                Operand(primal.input(static_cast<int>(k) + 1))...};
+      return apply(function, scalar, operands);
+    }
+    const std::array<Operand, arity + 1> operands{Operand(t), Operand(primal.input(0)),
+                                                  Operand(primal.input(static_cast<int>(k) + 1))...};
+    Tensor result;
+    (void)((static_cast<int>(k) + 1 == argument &&
+            (result =
+                 apply(SecondPullFunction<Op, operand, static_cast<int>(k) + 1>::function, scalar, operands),
+             true)) ||
+           ...);
+    return result;
+  }
+  static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t) {
+    return pull_of(argument, primal, scalar, t, std::make_index_sequence<arity - 1>());
+  }
+  static const Function function;
+};
+template <class Op, int operand>
+const Function PullFunction<Op, operand>::function = {name_of_op<Op>(), arity, (1u << arity) - 1, saves,
+                                                      kernel,           pull};
+
+// --- Applying a function
+// -----------------------------------------------------------------------------------------
+
+// Shapes of operands, given only by nodes that broadcast.
+template <bool broadcasts>
+void pull_elementwise(Pull& pull) {
+  const auto& attributes = pull.attributes<ElementwiseAttributes>();
+  const Function& function = *attributes.function;
+  for (int i = 0; i < function.arity; ++i) {
+    if (!(function.differentiable >> i & 1u) || !pull.needs(i)) continue;
+    Tensor gradient = function.pull(i, pull, attributes.scalar, pull.cotangent());
+    if (!gradient.defined()) continue;  // the formula does not depend on this operand
+    if constexpr (broadcasts)
+      gradient = sum_to(gradient, pull.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(i)]);
+    pull.gradients[static_cast<std::size_t>(i)] = std::move(gradient);
+  }
+}
+
+template <bool broadcasts>
+void push_elementwise(Push& push) {
+  const auto& attributes = push.attributes<ElementwiseAttributes>();
+  const Function& function = *attributes.function;
+  Tensor total;
+  for (int i = 0; i < function.arity; ++i) {
+    const Tensor& tangent = push.tangents[static_cast<std::size_t>(i)];
+    if (!(function.differentiable >> i & 1u) || !tangent.defined()) continue;
+    Tensor term = function.pull(i, push, attributes.scalar, tangent);
+    if (!term.defined()) continue;
+    if constexpr (broadcasts) {
+      // The formula may not mention the operand that has the larger shape (add: t alone).
+      Shape shape;
+      for (int k = 0; k < function.arity; ++k)
+        shape = broadcast_shapes(function.name, shape,
+                                 push.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(k)]);
+      term = expand(term, shape);
+    }
+    total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+  }
+  push.results[0] = std::move(total);
+}
+
+constexpr OpRule elementwise_rule = {"elementwise", pull_elementwise<false>, push_elementwise<false>};
+constexpr OpRule broadcast_rule = {"elementwise (broadcast)", pull_elementwise<true>, push_elementwise<true>};
+
+// The one scope whose tangents a dual kernel can carry: all of the operands' active tangents belong to it,
+// they are plain numbers, and no operand serves a scope below it. 0 if the tangents need operations of their
+// own.
+std::uint64_t dual_scope(const Function& function, std::span<const Operand> operands, unsigned& mask) {
+  std::uint64_t scope = 0;
+  mask = 0;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const Header& header = *operands[i]->header();
+    for (const Tangent* t = header.tangents; t; t = t->next) {
+      if (!is_active(t->scope)) continue;
+      if (scope != 0 && t->scope != scope) return 0;
+      scope = t->scope;
+      if (function.differentiable >> i & 1u) mask |= 1u << i;
+      const Header& tangent = *t->value.header();
+      if (tangent.tangents || tangent.node) return 0;
+    }
+  }
+  for (const Operand& operand : operands) {
+    const Header& header = *operand->header();
+    if (!header.node) continue;
+    const std::uint64_t serves = static_cast<const Node*>(header.node)->min_scope;
+    if (serves < scope && is_active(serves)) return 0;
+  }
+  return scope;
+}
+
+struct Result {
+  Tensor value;
+  bool broadcasts = false;
+};
+
+// Output memory: a donated operand of the output's shape, or fresh.
+Result make_output(const Function& function, std::span<const Operand> operands, bool may_donate) {
+  const Header& first = header_of(function.name, *operands[0]);
+  if (!is_floating(first.dtype)) require_floating(function.name, *operands[0]);
+  bool same = true;
+  for (std::size_t i = 1; i < operands.size(); ++i) {
+    const Header& other = header_of(function.name, *operands[i]);
+    if (other.dtype != first.dtype) require_same_dtype(function.name, *operands[0], *operands[i]);
+    same &= same_shape(first, other);
+  }
+  if (same) {
+    if (may_donate)
+      for (const Operand& operand : operands)
+        if (is_donatable(operand)) return {make_alias(*operand), false};
+    return {make_like(first), false};
+  }
+  Shape shape = operands[0]->shape();
+  for (std::size_t i = 1; i < operands.size(); ++i)
+    shape = broadcast_shapes(function.name, shape, operands[i]->shape());
+  if (may_donate)
+    for (const Operand& operand : operands)
+      if (is_donatable(operand) && operand->shape() == shape) return {make_alias(*operand), true};
+  return {make_tensor(shape, first.dtype), true};
+}
+
+void run(const Function& function, double scalar, std::span<const Operand> operands, unsigned mask,
+         std::uint64_t scope, Tensor& value, Tensor* tangent) {
+  ElementwiseCall call;
+  call.kernel = function.kernel(mask);
+  call.scalar = scalar;
+  for (const Operand& operand : operands) call.inputs[call.input_count++] = &*operand;
+  for (std::size_t i = 0; i < operands.size(); ++i)
+    if (mask >> i & 1u) call.inputs[call.input_count++] = find_tangent(*operands[i]->header(), scope);
+  call.outputs[call.output_count++] = &value;
+  if (tangent) call.outputs[call.output_count++] = tangent;
+  backend_of(value).elementwise(call);
+}
+
+Tensor apply_linked(const Function& function, double scalar, std::span<const Operand> operands) {
+  Links links;
+  unsigned recorded = 0;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const Links one = links_of(*operands[i]);
+    if (one.recorded && (function.differentiable >> i & 1u)) recorded |= 1u << i;
+    links = links | one;
+  }
+  Result result = make_output(function, operands, false);
+  unsigned mask = 0;
+  const std::uint64_t scope = links.tangents ? dual_scope(function, operands, mask) : 0;
+  const bool dual = scope != 0 && mask != 0 && function.kernel(mask);
+  Tensor tangent;
+  if (dual) tangent = make_like(*result.value.header());
+  run(function, scalar, operands, dual ? mask : 0, scope, result.value, dual ? &tangent : nullptr);
+
+  std::array<const Tensor*, max_arguments> in{};
+  for (std::size_t i = 0; i < operands.size(); ++i) in[i] = &*operands[i];
+  const std::span<const Tensor* const> inputs(in.data(), operands.size());
+  const std::array<Tensor*, 1> out{&result.value};
+  BroadcastAttributes attributes;
+  attributes.function = &function;
+  attributes.scalar = scalar;
+  if (result.broadcasts)
+    for (std::size_t i = 0; i < operands.size(); ++i) attributes.shapes[i] = operands[i]->shape();
+  const OpRule& rule = result.broadcasts ? broadcast_rule : elementwise_rule;
+
+  Node* node = nullptr;
+  if (recorded) {
+    const std::size_t bytes = result.broadcasts ? sizeof(BroadcastAttributes) : sizeof(ElementwiseAttributes);
+    node = make_node(rule, function.saves(recorded), bytes, inputs, out);
+    if (result.broadcasts)
+      new (node->attributes()) BroadcastAttributes(attributes);
+    else
+      new (node->attributes()) ElementwiseAttributes(attributes);
+  }
+  if (dual)
+    attach_tangent(result.value, scope, std::move(tangent));
+  else if (links.tangents && (scope == 0 || mask != 0))
+    push_tangents(rule, &attributes, inputs, out);
+  if (node) save_outputs(*node, out);
+  return std::move(result.value);
+}
+
+Tensor apply(const Function& function, double scalar, std::span<const Operand> operands) {
+  Links links;
+  for (const Operand& operand : operands)
+    if (operand->defined())
+      links = links | links_of(*operand);
+    else
+      fail_absent(function.name);
+  if (links.any()) return apply_linked(function, scalar, operands);
+  Result result = make_output(function, operands, true);
+  run(function, scalar, operands, 0, 0, result.value, nullptr);
+  return std::move(result.value);
+}
+
+}  // namespace
+}  // namespace hypertape::detail
+
+namespace hypertape {
+
+#define HYPERTAPE_UNARY(Op, name)                                                      \
+  Tensor name(Operand x) {                                                             \
+    return detail::apply(detail::OpFunction<elementwise::Op>::function, 0.0, {&x, 1}); \
+  }
+#define HYPERTAPE_BINARY(Op, name)                                                      \
+  Tensor name(Operand a, Operand b) {                                                   \
+    const std::array<Operand, 2> operands{a, b};                                        \
+    return detail::apply(detail::OpFunction<elementwise::Op>::function, 0.0, operands); \
+  }
+#define HYPERTAPE_WITH_SCALAR(Op, name)                                                   \
+  Tensor name(Operand x, double scalar) {                                                 \
+    return detail::apply(detail::OpFunction<elementwise::Op>::function, scalar, {&x, 1}); \
+  }
+#include "hypertape/core/elementwise.def"
+
+}  // namespace hypertape

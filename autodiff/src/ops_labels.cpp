@@ -1,0 +1,150 @@
+// Integer labels and the softmax cross entropy: one fused operation, whose gradient is a fused operation of
+// its own, whose derivatives are written with public operations.
+#include "checks.h"
+#include "hypertape/autodiff/ops.h"
+#include "node.h"
+
+namespace hypertape {
+namespace detail {
+namespace {
+
+struct ClassesAttributes {
+  std::int64_t classes;
+};
+
+constexpr OpRule gather_rule = {
+    "gather_labels",
+    [](Pull& pull) {
+      pull.gradients[0] =
+          scatter_labels(pull.cotangent(), pull.input(1), pull.attributes<ClassesAttributes>().classes);
+    },
+    [](Push& push) { push.results[0] = gather_labels(push.tangents[0], push.input(1)); }};
+
+constexpr OpRule scatter_rule = {
+    "scatter_labels", [](Pull& pull) { pull.gradients[0] = gather_labels(pull.cotangent(), pull.input(1)); },
+    [](Push& push) {
+      push.results[0] =
+          scatter_labels(push.tangents[0], push.input(1), push.attributes<ClassesAttributes>().classes);
+    }};
+
+Tensor one_like(const Tensor& x) { return Tensor::scalar(1.0, x.dtype()); }
+
+constexpr OpRule cross_entropy_rule = {
+    "softmax_cross_entropy",
+    [](Pull& pull) {
+      pull.gradients[0] = softmax_cross_entropy_gradient(pull.cotangent(), pull.input(0), pull.input(1));
+    },
+    [](Push& push) {
+      const Tensor& x = push.input(0);
+      push.results[0] = dot(softmax_cross_entropy_gradient(one_like(x), x, push.input(1)), push.tangents[0]);
+    }};
+
+// scale / N * (diag(p) - p p') s for each row: the cross entropy's Hessian, symmetric in s.
+Tensor apply_hessian(const Tensor& scale, const Tensor& logits, const Tensor& s) {
+  const Tensor p = softmax(logits);
+  const Tensor ps = p * s;
+  return (scale / static_cast<double>(logits.extent(0))) * (ps - p * sum(ps, {1}, true));
+}
+
+// Inputs: scale, logits, labels.
+constexpr OpRule cross_entropy_gradient_rule = {
+    "softmax_cross_entropy_gradient",
+    [](Pull& pull) {
+      const Tensor &scale = pull.input(0), &x = pull.input(1);
+      if (pull.needs(0)) {
+        const Tensor unit = softmax_cross_entropy_gradient(one_like(x), x, pull.input(2));
+        pull.gradients[0] = reshape(dot(unit, pull.cotangent()), scale.shape());
+      }
+      if (pull.needs(1)) pull.gradients[1] = apply_hessian(scale, x, pull.cotangent());
+    },
+    [](Push& push) {
+      Tensor total;
+      if (push.tangents[0].defined())
+        total = softmax_cross_entropy_gradient(push.tangents[0], push.input(1), push.input(2));
+      if (push.tangents[1].defined()) {
+        Tensor term = apply_hessian(push.input(0), push.input(1), push.tangents[1]);
+        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+      }
+      push.results[0] = std::move(total);
+    }};
+
+void require_labels(const char* op, const Tensor& labels, std::int64_t rows) {
+  const Header& header = header_of(op, labels);
+  if (header.dtype != Dtype::int64) fail(op, "labels must be int64, not ", header.dtype);
+  if (header.rank != 1 || header.extents()[0] != rows)
+    fail(op, "labels have shape ", labels.shape(), ", expected (", rows, ")");
+}
+
+void require_rows(const char* op, const Tensor& rows, const Tensor& labels) {
+  require_floating(op, rows);
+  if (rows.rank() != 2) fail(op, "needs rows of shape (N, C), not ", rows.shape());
+  require_labels(op, labels, rows.extent(0));
+}
+
+void require_nonempty(const char* op, const Tensor& rows) {
+  if (rows.size() == 0) fail(op, "needs at least one row and one class, not shape ", rows.shape());
+}
+
+}  // namespace
+}  // namespace detail
+
+using detail::backend_of;
+using detail::finish_one;
+using detail::make_contiguous;
+using detail::make_tensor;
+using detail::view_of;
+
+Tensor gather_labels(const Tensor& rows, const Tensor& labels) {
+  detail::require_rows("gather_labels", rows, labels);
+  Tensor result = make_tensor(Shape{rows.extent(0)}, rows.dtype());
+  backend_of(rows).gather_labels(view_of(rows), view_of(labels), view_of(result));
+  return finish_one(detail::gather_rule, {2, 0}, detail::ClassesAttributes{rows.extent(1)}, std::move(result),
+                    rows, labels);
+}
+
+Tensor scatter_labels(const Tensor& values, const Tensor& labels, std::int64_t classes) {
+  detail::require_floating("scatter_labels", values);
+  if (values.rank() != 1) fail("scatter_labels", "needs a vector, not shape ", values.shape());
+  detail::require_labels("scatter_labels", labels, values.size());
+  Tensor result = make_tensor(Shape{values.size(), classes}, values.dtype());
+  backend_of(values).scatter_labels(view_of(values), view_of(labels), view_of(result));
+  return finish_one(detail::scatter_rule, {2, 0}, detail::ClassesAttributes{classes}, std::move(result),
+                    values, labels);
+}
+
+Tensor softmax(const Tensor& x) {
+  detail::require_floating("softmax", x);
+  if (x.rank() == 0 || x.size() == 0) fail("softmax", "needs a non-empty last axis, not shape ", x.shape());
+  // The shift cancels, so it is constant for every derivative.
+  const Tensor plain = make_contiguous(stop_gradient(x));
+  const Tensor shift = make_tensor(x.shape().with(x.rank() - 1, 1), x.dtype());
+  backend_of(x).row_maximum(view_of(plain), view_of(shift));
+  const Tensor e = exp(x - shift);
+  return e / sum(e, {-1}, true);
+}
+
+Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels) {
+  detail::require_rows("softmax_cross_entropy", logits, labels);
+  detail::require_nonempty("softmax_cross_entropy", logits);
+  Tensor result = make_tensor(Shape{}, logits.dtype());
+  const Tensor rows = make_contiguous(logits);
+  backend_of(logits).softmax_cross_entropy(view_of(rows), view_of(labels), view_of(result));
+  return finish_one(detail::cross_entropy_rule, {3, 0}, detail::NoAttributes{}, std::move(result), logits,
+                    labels);
+}
+
+Tensor softmax_cross_entropy_gradient(const Tensor& scale, const Tensor& logits, const Tensor& labels) {
+  detail::require_rows("softmax_cross_entropy_gradient", logits, labels);
+  detail::require_nonempty("softmax_cross_entropy_gradient", logits);
+  detail::require_same_dtype("softmax_cross_entropy_gradient", scale, logits);
+  if (scale.size() != 1)
+    fail("softmax_cross_entropy_gradient", "scale must be one element, not shape ", scale.shape());
+  Tensor result = make_tensor(logits.shape(), logits.dtype());
+  const Tensor rows = make_contiguous(logits);
+  backend_of(logits).softmax_cross_entropy_backward(view_of(scale), view_of(rows), view_of(labels),
+                                                    view_of(result));
+  return finish_one(detail::cross_entropy_gradient_rule, {7, 0}, detail::NoAttributes{}, std::move(result),
+                    scale, logits, labels);
+}
+
+}  // namespace hypertape

@@ -1,0 +1,46 @@
+// Reverse mode over a recorded graph, and its transpose: replaying tangents forward.
+#pragma once
+
+#include <vector>
+
+#include "node.h"
+
+namespace hypertape::detail {
+
+/// What a derivative call recorded: enough to walk it.
+struct Graph {
+  ScopeRange scope;        ///< its id, up to the newest id when the function returned
+  std::size_t inputs = 0;  ///< number of leaves
+  TensorList outputs;      ///< with their nodes
+};
+
+/// A leaf of `scope`: the same values as `tensor`, still linked to what outer scopes know of it.
+Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index);
+
+/// Gradients of sum_k <cotangents[k], outputs[k]> with respect to the leaves; absent where there is no path.
+/// `accumulated[i]`, if given, is what leaf i's gradient starts from. With `consume` the graph is used up.
+TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated = {});
+
+/// The nodes between leaves and outputs, in topological order: prepared once for many replays.
+class Replay {
+ public:
+  explicit Replay(const Graph& graph);
+  /// Tangents of the outputs (absent is zero) for tangents of the leaves.
+  TensorList operator()(const Graph& graph, const TensorList& tangents) const;
+
+ private:
+  struct Source {
+    std::uint32_t step = 0, output = 0;
+    bool present = false;
+  };
+  struct Step {
+    Node* node;
+    std::uint32_t first_source;
+    std::int64_t leaf;  ///< index of the leaf, or -1
+  };
+  std::vector<Step> steps_;
+  std::vector<Source> sources_;
+  std::vector<Source> outputs_;
+};
+
+}  // namespace hypertape::detail
