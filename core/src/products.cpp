@@ -1,20 +1,15 @@
-// Drives the kernels of products_kernels.h: which operand is read as vectors, how the result is cut into
-// blocks, what is packed. All of it depends on the shape, the transposes and the instruction set alone.
 #include "products.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <limits>
-#include <memory>
-#include <new>
 #include <string_view>
 
 #include "blas.h"
 #include "cpu_features.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
-#include "products_kernels.h"
+#include "products_own.h"
 #include "warn_once.h"
 
 namespace hypertape::detail {
@@ -23,248 +18,6 @@ namespace {
 using std::int64_t;
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-
-// Memory that a thread keeps for its next product.
-class Scratch {
- public:
-  void* reserve(std::size_t bytes) {
-    if (bytes > size_) {
-      memory_.reset();
-      size_ = 0;
-      bytes += bytes / 4;
-      memory_.reset(::operator new(bytes, alignment));
-      size_ = bytes;
-    }
-    return memory_.get();
-  }
-
- private:
-  static constexpr std::align_val_t alignment{64};
-  struct Free {
-    void operator()(void* memory) const { ::operator delete(memory, alignment); }
-  };
-  std::unique_ptr<void, Free> memory_;
-  std::size_t size_ = 0;
-};
-
-struct ThreadScratch {
-  Scratch packed;
-  Scratch result;
-  Scratch w_copy;
-  // What `packed` holds: neighbouring blocks of one call share it.
-  std::uint64_t call = 0;
-  int64_t column = -1;
-  int64_t depth = -1;
-};
-
-ThreadScratch& thread_scratch() {
-  static thread_local ThreadScratch scratch;
-  return scratch;
-}
-
-std::atomic<std::uint64_t> last_call{0};
-
-template <class T>
-const ProductKernels<T>& kernels_for(Isa isa) {
-  if constexpr (sizeof(T) == 4) {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) return avx512_kernels_f32();
-    if (isa == Isa::avx2) return avx2_kernels_f32();
-#endif
-    return static_cast<void>(isa), baseline_kernels_f32();
-  } else {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) return avx512_kernels_f64();
-    if (isa == Isa::avx2) return avx2_kernels_f64();
-#endif
-    return static_cast<void>(isa), baseline_kernels_f64();
-  }
-}
-
-template <class T>
-const ProductKernels<T>& active_kernels() {
-  static const ProductKernels<T>& kernels = kernels_for<T>(active_isa());
-  return kernels;
-}
-
-// D = W V, where D is c or its transpose.
-template <class T>
-struct Plan {
-  int64_t rows, columns, k, k_block, k_slab;
-  ProductOperand<T> w, v;
-  bool pack_all;
-  bool copy_w;
-  bool transposed;
-  int64_t row_blocks, column_blocks, column_unit;
-  T* c;
-  int64_t c_stride;
-  bool accumulate;
-};
-
-// The result depends on this one function of k; see products_kernels.h.
-constexpr int64_t choose_k_block(int64_t k) {
-  constexpr int64_t most = 512;
-  return k <= most ? k : round_up(divide_up(k, divide_up(k, most)), 8);
-}
-
-template <class T>
-double estimated_cycles(const ProductKernels<T>& kernels, int64_t rows, int64_t columns, int64_t k,
-                        bool transpose_v, bool transpose_d) {
-  const double packing = static_cast<double>(sizeof(T)) * (transpose_v ? 0.12 : 0.03);
-  const double storing = transpose_d ? 0.15 * static_cast<double>(sizeof(T)) : 0;
-  return kernels.run_cycles(rows, columns, k) +
-         packing * static_cast<double>(k) * static_cast<double>(columns) +
-         storing * static_cast<double>(rows) * static_cast<double>(columns);
-}
-
-// How many blocks keep the threads busy: each worth the cost of a parallel call, more of them for products so
-// large that many threads matter.
-int64_t wanted_blocks(int64_t m, int64_t n, int64_t k) {
-  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  constexpr double small_block = 1 << 18;
-  constexpr double large_block = 1 << 24;
-  const double blocks = std::max(std::min(work / small_block, 16.0), work / large_block);
-  return static_cast<int64_t>(std::clamp(blocks, 1.0, 1024.0));
-}
-
-template <class T>
-Plan<T> make_plan(const ProductKernels<T>& kernels, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
-                  int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, bool accumulate) {
-  Plan<T> plan;
-  // Blocks of k are added to c one by one, which a transposed result cannot do in the same order.
-  plan.transposed =
-      !(accumulate && k > choose_k_block(k)) && estimated_cycles(kernels, n, m, k, !transpose_a, true) <
-                                                    estimated_cycles(kernels, m, n, k, transpose_b, false);
-#ifdef TUNE
-  if (const char* e = getenv("PT_T")) plan.transposed = atoi(e);
-#endif
-  plan.k = k;
-  if (plan.transposed) {
-    plan.rows = n;
-    plan.columns = m;
-    plan.w = {b, ldb, transpose_b};
-    plan.v = {a, lda, !transpose_a};
-  } else {
-    plan.rows = m;
-    plan.columns = n;
-    plan.w = {a, lda, !transpose_a};
-    plan.v = {b, ldb, transpose_b};
-  }
-  plan.k_block = choose_k_block(k);
-  plan.k_slab = std::min(k, 4 * plan.k_block);
-  plan.column_unit = 2 * kernels.lanes;
-
-  // Columns are cut first: rows cut further would pack V again.
-  constexpr int64_t packed_bytes = int64_t{1} << 20;
-  constexpr int64_t pack_rows = 64;
-  const int64_t units = divide_up(plan.columns, plan.column_unit);
-  const int64_t fitting =
-      std::max<int64_t>(1, packed_bytes / (plan.k_slab * plan.column_unit * static_cast<int64_t>(sizeof(T))));
-  const int64_t wanted = wanted_blocks(m, n, k);
-  plan.column_blocks = std::max(divide_up(units, fitting), std::min(wanted, units / 6));
-  plan.column_blocks = std::clamp<int64_t>(plan.column_blocks, 1, units);
-  plan.row_blocks = std::clamp<int64_t>(divide_up(wanted, plan.column_blocks), 1, divide_up(plan.rows, 48));
-  constexpr int64_t harmful = 1024;  // bytes; multiples of it crowd into few cache sets
-  const auto is_harmful = [](const ProductOperand<T>& x) {
-    return x.stride * static_cast<int64_t>(sizeof(T)) % harmful == 0;
-  };
-  plan.pack_all = plan.v.along_k || plan.rows >= pack_rows || (is_harmful(plan.v) && plan.rows >= 16);
-  plan.copy_w = is_harmful(plan.w) && plan.columns >= 2 * plan.column_unit && plan.rows >= 8;
-  return plan;
-}
-
-template <class T>
-const T* packed_panels(const ProductKernels<T>& kernels, const Plan<T>& plan, const ProductOperand<T>& v,
-                       int64_t columns, int64_t k, std::uint64_t call, int64_t column, int64_t depth) {
-  const int64_t size = kernels.packed_size(columns, k, plan.pack_all);
-  if (size == 0) return nullptr;
-  ThreadScratch& scratch = thread_scratch();
-  if (scratch.call == call && scratch.column == column && scratch.depth == depth) {
-    return static_cast<const T*>(scratch.packed.reserve(0));
-  }
-  T* packed = static_cast<T*>(scratch.packed.reserve(static_cast<std::size_t>(size) * sizeof(T)));
-  kernels.pack(v, columns, k, plan.pack_all, packed);
-  scratch.call = call;
-  scratch.column = column;
-  scratch.depth = depth;
-  return packed;
-}
-
-template <class T>
-void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint64_t call, int64_t chunk) {
-  const int64_t row_block = chunk % plan.row_blocks;
-  const int64_t column_block = chunk / plan.row_blocks;
-  const int64_t row = plan.rows * row_block / plan.row_blocks;
-  const int64_t units = divide_up(plan.columns, plan.column_unit);
-  const int64_t column = units * column_block / plan.column_blocks * plan.column_unit;
-  const int64_t column_end =
-      std::min(plan.columns, units * (column_block + 1) / plan.column_blocks * plan.column_unit);
-
-  BlockJob<T> job;
-  job.rows = plan.rows * (row_block + 1) / plan.row_blocks - row;
-  job.columns = column_end - column;
-  job.k_block = plan.k_block;
-  job.pack_all = plan.pack_all;
-  if (plan.transposed) {
-    job.d_stride = compact_stride(job.columns, kernels.lanes);
-    job.d = static_cast<T*>(
-        thread_scratch().result.reserve(static_cast<std::size_t>(job.rows * job.d_stride) * sizeof(T)));
-  } else {
-    job.d_stride = plan.c_stride;
-    job.d = plan.c + row * plan.c_stride + column;
-  }
-  job.w_copy = nullptr;
-  if (plan.copy_w) {
-    const int64_t rows = std::min(job.rows, strip_rows);
-    const int64_t most = std::max(rows * compact_stride(plan.k_block, kernels.lanes),
-                                  plan.k_block * compact_stride(rows, kernels.lanes));
-    job.w_copy = static_cast<T*>(thread_scratch().w_copy.reserve(static_cast<std::size_t>(most) * sizeof(T)));
-  }
-  for (int64_t depth = 0; depth < plan.k; depth += plan.k_slab) {
-    job.k = std::min(plan.k_slab, plan.k - depth);
-    job.w = plan.w;
-    job.w.data += plan.w.along_k ? row * plan.w.stride + depth : depth * plan.w.stride + row;
-    job.v = plan.v;
-    job.v.data += plan.v.along_k ? column * plan.v.stride + depth : depth * plan.v.stride + column;
-    job.packed = packed_panels(kernels, plan, job.v, job.columns, job.k, call, column, depth);
-    job.accumulate = depth > 0 || (plan.accumulate && !plan.transposed);
-    kernels.run(job);
-  }
-  if (plan.transposed) {
-    kernels.store_transposed(job.d, job.d_stride, plan.c + column * plan.c_stride + row, plan.c_stride,
-                             job.columns, job.rows, plan.accumulate);
-  }
-}
-
-// A product that takes less time than planning it.
-constexpr double tiny_work = 8192;
-
-template <class T>
-void run_tiny(const ProductKernels<T>& kernels, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
-              int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
-              bool accumulate) {
-  BlockJob<T> job{m,
-                  n,
-                  k,
-                  choose_k_block(k),
-                  {a, lda, !transpose_a},
-                  {b, ldb, transpose_b},
-                  nullptr,
-                  transpose_b,
-                  c,
-                  ldc,
-                  accumulate,
-                  nullptr};
-  if (const int64_t size = kernels.packed_size(n, k, job.pack_all); size != 0) {
-    ThreadScratch& scratch = thread_scratch();
-    scratch.call = 0;
-    T* packed = static_cast<T*>(scratch.packed.reserve(static_cast<std::size_t>(size) * sizeof(T)));
-    kernels.pack(job.v, n, k, job.pack_all, packed);
-    job.packed = packed;
-  }
-  kernels.run(job);
-}
 
 // Fixed tiles on BLAS, each small enough for its 32-bit integers.
 template <class T>
@@ -306,8 +59,8 @@ BackendChoice choose_backend() {
     return {word == "own" ? Backend::own : Backend::blas, "HYPERTAPE_PRODUCTS=" + std::string(word)};
   }
   if (active_isa() != Isa::baseline) {
-    return {Backend::own,
-            std::string("measured to be at least as fast as OpenBLAS on ") + isa_name(active_isa())};
+    return {Backend::own, std::string("level ") + isa_name(active_isa()) +
+                              " has kernels measured to be faster than OpenBLAS on layers of networks"};
   }
   return {Backend::blas, "the kernels for level baseline are made for small products only"};
 }
@@ -350,18 +103,7 @@ void product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k
     product_on_blas(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
     return;
   }
-  const ProductKernels<T>& kernels = active_kernels<T>();
-  if (work <= tiny_work) {
-    run_tiny(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-    return;
-  }
-  Plan<T> plan = make_plan(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, accumulate);
-  plan.c = c;
-  plan.c_stride = ldc;
-  plan.accumulate = accumulate;
-  const std::uint64_t call = last_call.fetch_add(1, std::memory_order_relaxed) + 1;
-  parallel_chunks(plan.row_blocks * plan.column_blocks,
-                  [&](int64_t chunk) { run_block(kernels, plan, call, chunk); });
+  own_product(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
 template void product<float>(bool, bool, int64_t, int64_t, int64_t, const float*, int64_t, const float*,

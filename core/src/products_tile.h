@@ -287,6 +287,19 @@ void pack_transposed(const typename S::Element* source, int64_t stride, int64_t 
   }
 }
 
+// Rows [0, rows) of one panel from a V whose contiguous index runs along the columns.
+template <class S>
+void pack_rows(const typename S::Element* source, int64_t stride, int vectors, int last_lanes, int64_t rows,
+               typename S::Element* packed) {
+  for (int64_t p = 0; p < rows; ++p) {
+    for (int j = 0; j + 1 < vectors; ++j) S::store(packed + j * S::lanes, S::load(source + j * S::lanes));
+    const int last = (vectors - 1) * S::lanes;
+    S::store(packed + last, S::load_part(source + last, last_lanes));
+    packed += vectors * S::lanes;
+    source += stride;
+  }
+}
+
 template <class S>
 void pack(const ProductOperand<typename S::Element>& v, int64_t columns, int64_t k, bool pack_all,
           typename S::Element* packed) {
@@ -295,10 +308,9 @@ void pack(const ProductOperand<typename S::Element>& v, int64_t columns, int64_t
     const int vectors = panel_vectors<S>(all - first);
     const int64_t column = first * S::lanes;
     first += vectors;
-    const int64_t wanted = smaller(columns - column, vectors * S::lanes);
-    const bool whole = wanted == vectors * S::lanes;
-    if (!pack_all && whole) continue;
     const int64_t stride = vectors * S::lanes;
+    const int64_t wanted = smaller(columns - column, stride);
+    if (!pack_all && wanted == stride) continue;
     if (v.along_k) {
       for (int j = 0; j < vectors; ++j) {
         const int64_t strip = column + j * S::lanes;
@@ -306,15 +318,8 @@ void pack(const ProductOperand<typename S::Element>& v, int64_t columns, int64_t
                            packed + j * S::lanes, stride);
       }
     } else {
-      const int last = static_cast<int>(wanted - (vectors - 1) * S::lanes);
-      for (int64_t p = 0; p < k; ++p) {
-        const typename S::Element* source = v.data + p * v.stride + column;
-        typename S::Element* target = packed + p * stride;
-        for (int j = 0; j + 1 < vectors; ++j) {
-          S::store(target + j * S::lanes, S::load(source + j * S::lanes));
-        }
-        S::store(target + (vectors - 1) * S::lanes, S::load_part(source + (vectors - 1) * S::lanes, last));
-      }
+      pack_rows<S>(v.data + column, v.stride, vectors, static_cast<int>(wanted - (vectors - 1) * S::lanes), k,
+                   packed);
     }
     packed += stride * k;
   }

@@ -1,0 +1,68 @@
+// A training run as pure functions, and the ways to differentiate through it.
+//
+//     bilevel::Problem problem{.init = ..., .loss = ..., .step = optim::sgd({.rate = "rates"}), .steps =
+//     1000}; auto w = bilevel::solve(problem, h, bilevel::Unrolled{}).parameters;     // differentiable in h
+//     auto result = bilevel::hypergradient(problem, validation_loss, h, bilevel::Reversible{});
+//
+// Inner problem: w_0 = init(h);  (w, v)_{t+1} = step((w, v)_t, gradient of loss(w_t, h_t, t), h_t).  Outer
+// problem: F(w_T, h). The hypergradient is dF/dh = F_h + (dw_T/dh)' F_w.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "hypertape/core/export.h"
+#include "hypertape/core/named_tensors.h"
+#include "hypertape/core/random.h"
+#include "hypertape/optim/step.h"
+
+namespace hypertape::bilevel {
+
+/// What a loss may depend on besides tensors. Minibatches and noise drawn from it replay exactly.
+struct StepContext {
+  std::int64_t step = 0;
+  Key key;  ///< the problem's seed, with `step` filled in
+};
+
+struct Problem {
+  /// Initial parameters; sees the prepared hyperparameters.
+  std::function<NamedTensors(const NamedTensors& h)> init;
+  /// Training loss of one step, one element. Must depend on its arguments alone: it is run again when a
+  /// method replays steps.
+  std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> loss;
+  optim::Step step = optim::sgd();
+  std::int64_t steps = 0;
+  /// Names of prepared hyperparameters with leading axis `steps`; step t sees row t.
+  std::vector<std::string> per_step = {};
+  /// Computed once per run, recorded: e.g. rates = exp(log_rates). Identity if empty.
+  std::function<NamedTensors(const NamedTensors& h)> prepare = {};
+  std::uint64_t seed = 0;
+  /// Called after every step of a forward run with (step, training loss); for progress.
+  std::function<void(std::int64_t step, double loss)> on_step = {};
+};
+
+/// F(w_T, h): h as given, not prepared.
+using OuterLoss = std::function<Tensor(const NamedTensors& w, const NamedTensors& h)>;
+
+/// What a method did, besides its result.
+struct Cost {
+  double seconds = 0.0;
+  std::int64_t gradients = 0;                ///< of the training loss
+  std::int64_t hessian_vector_products = 0;  ///< each with its mixed product
+  std::int64_t peak_bytes = 0;               ///< high-water mark of the library's memory above the start
+};
+
+/// A training loss that became infinite or NaN, or a fixed-point state out of range; names the step.
+class HYPERTAPE_API TrainingDiverged : public std::runtime_error {
+ public:
+  TrainingDiverged(std::int64_t step, const std::string& what);
+  ~TrainingDiverged() override;
+  std::int64_t step() const noexcept { return step_; }
+
+ private:
+  std::int64_t step_;
+};
+
+}  // namespace hypertape::bilevel

@@ -1,0 +1,90 @@
+#include "adjoint.h"
+
+#include "backend.h"
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+
+namespace hypertape::bilevel::detail {
+
+HyperCotangent::HyperCotangent(const Run& run, const TensorList& hyper)
+    : run_(run), hyper_(hyper), totals_(hyper.size()) {}
+
+void HyperCotangent::add(std::size_t position, std::int64_t t, Tensor&& part) {
+  if (!part.defined()) return;
+  Tensor& total = totals_[position];
+  if (!run_.is_per_step(position)) {
+    total = total.defined() ? hypertape::add(std::move(total), std::move(part)) : std::move(part);
+    return;
+  }
+  // One buffer for all rows, each written in its place: adding up T padded rows would be quadratic in T.
+  if (!total.defined()) total = Tensor::zeros(hyper_[position].shape(), hyper_[position].dtype());
+  const Tensor row = slice(total, 0, t, t + 1);
+  const Tensor flat = hypertape::detail::make_view(row, part.shape(), nullptr, 0);
+  hypertape::detail::backend_of(total).copy(hypertape::detail::view_of(part),
+                                            hypertape::detail::view_of(flat));
+}
+
+DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTensors& h_t, std::int64_t t,
+                           const TensorList& direction) {
+  ++run.counters().gradients;
+  ++run.counters().hessian_vector_products;
+  TensorList inputs = w, tangents = direction;
+  inputs.insert(inputs.end(), h_t.tensors().begin(), h_t.tensors().end());
+  tangents.resize(inputs.size());
+  const auto middle = static_cast<std::ptrdiff_t>(w.size());
+  const auto loss = [&](const TensorList& x) {
+    return run.loss({x.begin(), x.begin() + middle}, h_t.with({x.begin() + middle, x.end()}), t);
+  };
+  auto [gradient, derivative] = jvp([&](const TensorList& x) { return grad(loss, x); }, inputs, tangents);
+  DualGradient dual;
+  dual.gradient.assign(gradient.begin(), gradient.begin() + middle);
+  dual.hessian_vector.assign(derivative.begin(), derivative.begin() + middle);
+  dual.mixed.assign(derivative.begin() + middle, derivative.end());
+  fill_absent(dual.gradient, w);
+  return dual;
+}
+
+TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, const NamedTensors& h_t) {
+  return run.problem().step.gradient_cotangent(cotangent, h_t);
+}
+
+void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_t, std::int64_t t,
+               DualGradient&& dual, optim::State& cotangent, HyperCotangent& hyper) {
+  const std::size_t parameters = state.parameters.size(), slots = state.slots.size();
+  TensorList inputs = join(state);
+  inputs.insert(inputs.end(), h_t.tensors().begin(), h_t.tensors().end());
+  const auto first_hyper = static_cast<std::ptrdiff_t>(parameters + slots);
+  auto [next, pullback] = vjp(
+      [&](const TensorList& x) {
+        return join(run.problem().step.update(split(x, parameters, slots), dual.gradient,
+                                              h_t.with({x.begin() + first_hyper, x.end()})));
+      },
+      inputs);
+  TensorList bars = pullback.consume(join(cotangent));
+  for (std::size_t i = 0; i < parameters; ++i) {
+    if (!dual.hessian_vector[i].defined()) continue;
+    bars[i] = bars[i].defined() ? add(std::move(bars[i]), std::move(dual.hessian_vector[i]))
+                                : std::move(dual.hessian_vector[i]);
+  }
+  cotangent = split(bars, parameters, slots);
+  for (std::size_t i = 0; i < dual.mixed.size(); ++i) {
+    Tensor& direct = bars[parameters + slots + i];
+    if (direct.defined() && dual.mixed[i].defined())
+      direct = add(std::move(direct), std::move(dual.mixed[i]));
+    hyper.add(i, t, direct.defined() ? std::move(direct) : std::move(dual.mixed[i]));
+  }
+}
+
+TensorList node_inputs(const Run& run) {
+  TensorList inputs = join(run.initial_state());
+  inputs.insert(inputs.end(), run.hyper().tensors().begin(), run.hyper().tensors().end());
+  return inputs;
+}
+
+TensorList node_gradients(const optim::State& cotangent, const HyperCotangent& hyper) {
+  TensorList gradients = join(cotangent);
+  gradients.insert(gradients.end(), hyper.totals().begin(), hyper.totals().end());
+  return gradients;
+}
+
+}  // namespace hypertape::bilevel::detail

@@ -1,0 +1,251 @@
+#include "hypertape/bilevel/hypergradient.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <iomanip>
+#include <ostream>
+#include <sstream>
+
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+#include "hypertape/core/memory.h"
+#include "method.h"
+
+namespace hypertape::bilevel {
+namespace {
+
+using detail::Counters;
+using detail::Run;
+
+Solution solution_of(const Run& run, const optim::State& state) {
+  return {run.initial().with(state.parameters), state.slots};
+}
+
+// Fills in the cost of whatever happens between construction and finish().
+class Meter {
+ public:
+  Cost finish(const Counters& counters) const {
+    Cost cost;
+    cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    cost.peak_bytes = peak_.peak_bytes();
+    cost.gradients = counters.gradients;
+    cost.hessian_vector_products = counters.hessian_vector_products;
+    return cost;
+  }
+
+ private:
+  PeakScope peak_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+template <class Result>
+void set_diverged(Result& result, const TrainingDiverged& error) {
+  result.status = Status::diverged;
+  result.failed_step = error.step();
+  result.message = error.what();
+}
+
+// Zeros shaped like w_0, through which dF/dw_0 is read.
+TensorList zero_offsets(const Problem& problem, const NamedTensors& h) {
+  TensorList zeros;
+  const Run probe(problem, h, std::make_shared<Counters>());
+  for (const Tensor& w : probe.initial().tensors()) zeros.push_back(Tensor::zeros(w.shape(), w.dtype()));
+  return zeros;
+}
+
+void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
+                              const detail::Method& method, const std::shared_ptr<Counters>& counters,
+                              Hypergradient& result) {
+  TensorList inputs = h.tensors();
+  const auto count = static_cast<std::ptrdiff_t>(inputs.size());
+  for (Tensor& zeros : zero_offsets(problem, h)) inputs.push_back(std::move(zeros));
+  NamedTensors names;
+  const auto solve_from = [&](const TensorList& x) {
+    const auto run = std::make_shared<const Run>(problem, h.with({x.begin(), x.begin() + count}), counters,
+                                                 TensorList(x.begin() + count, x.end()));
+    const optim::State state = method.solve(run);
+    names = run->initial().with(TensorList(state.parameters.size()));
+    return state.parameters;
+  };
+  auto [w, pullback] = vjp(solve_from, inputs);
+  result.parameters = names.with(w);
+
+  TensorList outer_inputs = w;
+  outer_inputs.insert(outer_inputs.end(), h.tensors().begin(), h.tensors().end());
+  const auto split = static_cast<std::ptrdiff_t>(w.size());
+  auto [value, bars] = value_and_grad(
+      [&](const TensorList& x) {
+        return outer(names.with({x.begin(), x.begin() + split}), h.with({x.begin() + split, x.end()}));
+      },
+      outer_inputs);
+  result.value = value.item();
+  if (!std::isfinite(result.value)) throw TrainingDiverged(problem.steps, "the outer loss is not finite");
+
+  const TensorList w_bar(bars.begin(), bars.begin() + split);
+  TensorList accumulated(bars.begin() + split, bars.end());  // the direct term F_h
+  bars.clear();
+  accumulated.resize(inputs.size());
+  TensorList gradients = pullback.consume(w_bar, std::move(accumulated));
+  result.gradients = h.with({gradients.begin(), gradients.begin() + count});
+  const double end = detail::squared_norm(w_bar);
+  const double start = detail::squared_norm({gradients.begin() + count, gradients.end()});
+  if (end > 0.0) result.adjoint_growth = std::sqrt(start / end);
+}
+
+// One directional derivative per scalar hyperparameter.
+void differentiate_forward(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
+                           const detail::Method& method, Counters& counters, Hypergradient& result) {
+  std::int64_t scalars = 0;
+  for (const Tensor& tensor : h.tensors()) scalars += tensor.size();
+  method.check_size(scalars);
+  TensorList gradients(h.size());
+  for (std::size_t i = 0; i < h.size(); ++i) {
+    const Tensor& whole = h.tensors()[i];
+    std::vector<double> column(static_cast<std::size_t>(whole.size()));
+    for (std::int64_t k = 0; k < whole.size(); ++k) {
+      const Tensor unit = pad(Tensor::ones({1}, whole.dtype()), 0, k, whole.size());
+      TensorList direction(h.size());
+      direction[i] = reshape(unit, whole.shape());
+      const DirectionalDerivative one =
+          directional_derivative(problem, outer, h, h.with(std::move(direction)));
+      if (one.status == Status::diverged) throw TrainingDiverged(one.failed_step, one.message);
+      column[static_cast<std::size_t>(k)] = one.derivative;
+      counters.gradients += one.cost.gradients;
+      counters.hessian_vector_products += one.cost.hessian_vector_products;
+      result.value = one.value;
+    }
+    if (whole.dtype() == Dtype::float64) {
+      gradients[i] = Tensor::from(column, whole.shape());
+    } else {
+      gradients[i] = Tensor::from(std::vector<float>(column.begin(), column.end()), whole.shape());
+    }
+  }
+  result.gradients = h.with(std::move(gradients));
+}
+
+void judge(Hypergradient& result) {
+  if (result.adjoint_growth > chaotic_growth) {
+    std::ostringstream text;
+    text << "the adjoint grew " << std::setprecision(3) << result.adjoint_growth << " times over the run";
+    result.status = Status::chaotic;
+    result.message = text.str();
+  }
+  for (const Tensor& gradient : result.gradients.tensors()) {
+    if (!gradient.defined() || !has_non_finite(gradient)) continue;
+    result.status = Status::diverged;
+    result.message = "the hypergradient is not finite";
+  }
+}
+
+}  // namespace
+
+std::string Estimator::name() const { return method_->name(); }
+std::string Estimator::setting() const { return method_->setting(); }
+
+std::string_view name_of(Status status) noexcept {
+  switch (status) {
+    case Status::exact:
+      return "exact";
+    case Status::chaotic:
+      return "chaotic";
+    case Status::diverged:
+      return "diverged";
+  }
+  return "unknown";
+}
+
+Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator) {
+  const auto run = std::make_shared<const Run>(problem, h, std::make_shared<Counters>());
+  return solution_of(*run, estimator.method().solve(run));
+}
+
+Solution train(const Problem& problem, const NamedTensors& h) {
+  TensorList plain;
+  for (const Tensor& tensor : h.tensors()) plain.push_back(stop_gradient(tensor));
+  return solve(problem, h.with(std::move(plain)), Unrolled{});
+}
+
+std::vector<std::string> Hypergradient::unused() const {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < gradients.size(); ++i)
+    if (!gradients.tensors()[i].defined()) names.push_back(gradients.names()[i]);
+  return names;
+}
+
+Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
+                            const Estimator& estimator) {
+  if (!outer) fail("hypergradient", "there is no outer loss");
+  Hypergradient result;
+  result.method = estimator.name();
+  result.setting = estimator.setting();
+  const auto counters = std::make_shared<Counters>();
+  const Meter meter;
+  try {
+    if (estimator.method().is_forward())
+      differentiate_forward(problem, outer, h, estimator.method(), *counters, result);
+    else
+      differentiate_in_reverse(problem, outer, h, estimator.method(), counters, result);
+    judge(result);
+  } catch (const TrainingDiverged& error) {
+    set_diverged(result, error);
+    result.gradients = h.with(TensorList(h.size()));
+  }
+  result.cost = meter.finish(*counters);
+  return result;
+}
+
+DirectionalDerivative directional_derivative(const Problem& problem, const OuterLoss& outer,
+                                             const NamedTensors& h, const NamedTensors& direction) {
+  if (!outer) fail("directional_derivative", "there is no outer loss");
+  if (direction.names() != h.names())
+    fail("directional_derivative", "the direction must have the hyperparameters' names, in their order");
+  DirectionalDerivative result;
+  const auto counters = std::make_shared<Counters>();
+  const Meter meter;
+  try {
+    auto [value, derivative] = jvp(
+        [&](const TensorList& x) {
+          const NamedTensors moved = h.with(x);
+          const auto run = std::make_shared<const Run>(problem, moved, counters);
+          const Estimator forward = Forward{};
+          const optim::State state = forward.method().solve(run);
+          return outer(run->initial().with(state.parameters), moved);
+        },
+        h.tensors(), direction.tensors());
+    result.value = value.item();
+    result.derivative = derivative.defined() ? derivative.item() : 0.0;
+    if (!derivative.defined())
+      result.message = "the direction has no path to the outer loss: zero by construction";
+    if (!std::isfinite(result.value) || !std::isfinite(result.derivative))
+      throw TrainingDiverged(problem.steps, "the outer loss or its derivative is not finite");
+  } catch (const TrainingDiverged& error) {
+    set_diverged(result, error);
+  }
+  result.cost = meter.finish(*counters);
+  return result;
+}
+
+std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
+  out << "method   " << result.method << (result.setting.empty() ? "" : ", ") << result.setting << '\n'
+      << "status   " << name_of(result.status) << (result.message.empty() ? "" : ": ") << result.message
+      << '\n'
+      << "value    " << result.value << '\n'
+      << "cost     " << result.cost.gradients << " gradients, " << result.cost.hessian_vector_products
+      << " Hessian-vector products, " << result.cost.seconds << " s, peak " << result.cost.peak_bytes
+      << " bytes\n";
+  std::size_t width = 0;
+  for (const std::string& name : result.gradients.names()) width = std::max(width, name.size());
+  for (std::size_t i = 0; i < result.gradients.size(); ++i) {
+    const Tensor& gradient = result.gradients.tensors()[i];
+    out << "  " << std::left << std::setw(static_cast<int>(width)) << result.gradients.names()[i] << "  ";
+    if (!gradient.defined())
+      out << (result.status == Status::diverged ? "none" : "unused: no path to the outer loss") << '\n';
+    else
+      out << "norm " << std::sqrt(detail::squared_norm({gradient})) << ", shape " << gradient.shape() << '\n';
+  }
+  return out;
+}
+
+}  // namespace hypertape::bilevel

@@ -1,0 +1,87 @@
+// What every method gets and gives back: the one interface of the folder.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "hypertape/bilevel/problem.h"
+
+namespace hypertape::bilevel::detail {
+
+/// Counted by whoever evaluates the training loss.
+struct Counters {
+  std::int64_t gradients = 0;
+  std::int64_t hessian_vector_products = 0;
+};
+
+/// A problem with prepared hyperparameters: what a method differentiates. Shared, since a pullback outlives
+/// the call that made it.
+class Run {
+ public:
+  /// Checks the problem and prepares h; recorded like any other operation. `offset`, if given, is added to
+  /// the initial parameters: zeros through which dF/dw_0 is read.
+  Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters,
+      const TensorList& offset = {});
+
+  const Problem& problem() const noexcept { return problem_; }
+  std::int64_t steps() const noexcept { return problem_.steps; }
+  /// Prepared hyperparameters; per-step ones whole.
+  const NamedTensors& hyper() const noexcept { return hyper_; }
+  const optim::State& initial_state() const noexcept { return initial_state_; }
+  /// The parameters' names, over w_0.
+  const NamedTensors& initial() const noexcept { return initial_; }
+  bool is_per_step(std::size_t position) const noexcept { return per_step_[position]; }
+
+  /// Rows of every per-step hyperparameter, rows[position][t]; empty for shared ones.
+  using Rows = std::vector<TensorList>;
+  Rows rows(const TensorList& hyper) const;
+  /// Prepared hyperparameters as step t sees them; `rows` start at step `first`.
+  NamedTensors at_step(const TensorList& hyper, const Rows& rows, std::int64_t t,
+                       std::int64_t first = 0) const;
+
+  /// The training loss, checked to be one element.
+  Tensor loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const;
+  /// Gradient of the training loss, zeros where a parameter has no path. Throws TrainingDiverged.
+  TensorList gradient(const TensorList& w, const NamedTensors& h_t, std::int64_t t,
+                      bool report = false) const;
+  /// One step of training; `report` passes the loss to the problem's on_step.
+  optim::State advance(const optim::State& state, const NamedTensors& h_t, std::int64_t t,
+                       bool report = false) const;
+
+  Counters& counters() const noexcept { return *counters_; }
+
+ private:
+  Problem problem_;
+  std::shared_ptr<Counters> counters_;
+  NamedTensors hyper_, initial_;
+  optim::State initial_state_;
+  std::vector<bool> per_step_;
+};
+
+using RunPointer = std::shared_ptr<const Run>;
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  virtual std::string name() const = 0;
+  virtual std::string setting() const { return ""; }
+  /// Whether derivatives are carried forward: then it is run under tangents, and has no pullback.
+  virtual bool is_forward() const noexcept { return false; }
+  /// Error if the method refuses hyperparameters of this many scalars.
+  virtual void check_size(std::int64_t) const {}
+  /// Runs training and returns the final state as differentiable values.
+  virtual optim::State solve(const RunPointer& run) const = 0;
+};
+
+/// Sum of squares of all elements; absent tensors count as zero.
+double squared_norm(const TensorList& list);
+
+/// parameters, then slots.
+TensorList join(const optim::State& state);
+optim::State split(const TensorList& list, std::size_t parameters, std::size_t slots);
+
+/// Zeros for absent tensors.
+void fill_absent(TensorList& list, const TensorList& like);
+
+}  // namespace hypertape::bilevel::detail

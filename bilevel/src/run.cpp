@@ -1,0 +1,110 @@
+#include <cmath>
+
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+#include "method.h"
+
+namespace hypertape::bilevel {
+
+TrainingDiverged::TrainingDiverged(std::int64_t step, const std::string& what)
+    : std::runtime_error("[train] " + what + " at step " + std::to_string(step)), step_(step) {}
+TrainingDiverged::~TrainingDiverged() = default;
+
+namespace detail {
+namespace {
+
+void check(const Problem& problem) {
+  if (!problem.init) fail("bilevel", "the problem has no init");
+  if (!problem.loss) fail("bilevel", "the problem has no loss");
+  if (!problem.step.update || !problem.step.initial_slots)
+    fail("bilevel", "the problem's step has no update");
+  if (problem.steps < 1) fail("bilevel", "steps is ", problem.steps, "; at least 1 is needed");
+}
+
+}  // namespace
+
+Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const TensorList& offset)
+    : problem_(std::move(problem)), counters_(std::move(counters)) {
+  check(problem_);
+  for (std::size_t i = 0; i < h.size(); ++i)
+    if (!h.tensors()[i].defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
+  hyper_ = problem_.prepare ? problem_.prepare(h) : h;
+  per_step_.assign(hyper_.size(), false);
+  for (const std::string& name : problem_.per_step) {
+    const Tensor& whole = hyper_[name];
+    if (whole.rank() < 1 || whole.extent(0) != problem_.steps)
+      fail("bilevel", "per-step hyperparameter '", name, "' has shape ", whole.shape(),
+           "; its first axis must be the ", problem_.steps, " steps");
+    per_step_[hyper_.find(name)] = true;
+  }
+  initial_ = problem_.init(hyper_);
+  if (initial_.empty()) fail("bilevel", "init returned no parameters");
+  if (!offset.empty()) {
+    TensorList shifted;
+    for (std::size_t i = 0; i < initial_.size(); ++i) shifted.push_back(initial_.tensors()[i] + offset[i]);
+    initial_ = initial_.with(std::move(shifted));
+  }
+  initial_state_ = {initial_.tensors(), problem_.step.initial_slots(initial_.tensors())};
+}
+
+Run::Rows Run::rows(const TensorList& hyper) const {
+  Rows rows(hyper.size());
+  for (std::size_t i = 0; i < hyper.size(); ++i)
+    if (per_step_[i]) rows[i] = unstack(hyper[i]);
+  return rows;
+}
+
+NamedTensors Run::at_step(const TensorList& hyper, const Rows& rows, std::int64_t t,
+                          std::int64_t first) const {
+  TensorList seen = hyper;
+  for (std::size_t i = 0; i < seen.size(); ++i)
+    if (per_step_[i]) seen[i] = rows[i][static_cast<std::size_t>(t - first)];
+  return hyper_.with(std::move(seen));
+}
+
+Tensor Run::loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const {
+  const StepContext context{t, Key{problem_.seed, 0, static_cast<std::uint64_t>(t)}};
+  return problem_.loss(initial_.with(w), h_t, context);
+}
+
+TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int64_t t, bool report) const {
+  ++counters_->gradients;
+  auto [value, gradients] = value_and_grad([&](const TensorList& x) { return loss(x, h_t, t); }, w);
+  const double number = value.item();
+  if (!std::isfinite(number)) throw TrainingDiverged(t, "the training loss is " + std::to_string(number));
+  if (report && problem_.on_step) problem_.on_step(t, number);
+  fill_absent(gradients, w);
+  return std::move(gradients);
+}
+
+optim::State Run::advance(const optim::State& state, const NamedTensors& h_t, std::int64_t t,
+                          bool report) const {
+  return problem_.step.update(state, gradient(state.parameters, h_t, t, report), h_t);
+}
+
+double squared_norm(const TensorList& list) {
+  double total = 0.0;
+  for (const Tensor& tensor : list)
+    if (tensor.defined()) total += dot(stop_gradient(tensor), stop_gradient(tensor)).item();
+  return total;
+}
+
+TensorList join(const optim::State& state) {
+  TensorList list = state.parameters;
+  list.insert(list.end(), state.slots.begin(), state.slots.end());
+  return list;
+}
+
+optim::State split(const TensorList& list, std::size_t parameters, std::size_t slots) {
+  const auto middle = list.begin() + static_cast<std::ptrdiff_t>(parameters);
+  return {{list.begin(), middle}, {middle, middle + static_cast<std::ptrdiff_t>(slots)}};
+}
+
+void fill_absent(TensorList& list, const TensorList& like) {
+  for (std::size_t i = 0; i < list.size(); ++i)
+    if (!list[i].defined()) list[i] = Tensor::zeros(like[i].shape(), like[i].dtype());
+}
+
+}  // namespace detail
+}  // namespace hypertape::bilevel

@@ -1,0 +1,104 @@
+#include "hypertape/nn/layers.h"
+
+#include <cmath>
+#include <string>
+
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+
+namespace hypertape::nn {
+
+Activation activation_from(std::string_view name) {
+  if (name == "tanh") return Activation::tanh;
+  if (name == "relu") return Activation::relu;
+  fail("activation", "'", name, "' is unknown; choose tanh or relu");
+}
+
+std::string_view name_of(Activation activation) noexcept {
+  return activation == Activation::tanh ? "tanh" : "relu";
+}
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (x.rank() != 2 || weight.rank() != 2 || bias.rank() != 1 || x.extent(1) != weight.extent(0) ||
+      weight.extent(1) != bias.extent(0))
+    fail("linear", "input ", x.shape(), ", weight ", weight.shape(), " and bias ", bias.shape(),
+         " do not fit; they must be (N, in), (in, out) and (out)");
+  return matmul(x, weight) + bias;
+}
+
+Mlp::Mlp(std::vector<std::int64_t> sizes, Activation activation)
+    : sizes_(std::move(sizes)), activation_(activation) {
+  if (sizes_.size() < 2) fail("mlp", "needs the sizes of an input and an output layer");
+  for (const std::int64_t size : sizes_)
+    if (size < 1) fail("mlp", "layer size ", size, " is not positive");
+}
+
+std::int64_t Mlp::parameter_count() const noexcept {
+  std::int64_t count = 0;
+  for (std::size_t l = 0; l < layers(); ++l) count += (sizes_[l] + 1) * sizes_[l + 1];
+  return count;
+}
+
+std::vector<std::int64_t> Mlp::layer_of_parameters() const {
+  std::vector<std::int64_t> result;
+  for (std::size_t l = 0; l < layers(); ++l) result.insert(result.end(), 2, static_cast<std::int64_t>(l));
+  return result;
+}
+
+NamedTensors Mlp::standard_normal(const Key& key, Dtype dtype) const {
+  NamedTensors parameters;
+  for (std::size_t l = 0; l < layers(); ++l) {
+    const std::string number = std::to_string(l + 1);
+    Key layer_key = key;
+    layer_key.step = l;
+    parameters.add("weight_" + number,
+                   random({sizes_[l], sizes_[l + 1]}, Distribution::normal, layer_key, dtype));
+    parameters.add("bias_" + number, Tensor::zeros({sizes_[l + 1]}, dtype));
+  }
+  return parameters;
+}
+
+NamedTensors Mlp::init(const Key& key, Dtype dtype) const {
+  const NamedTensors draws = standard_normal(key, dtype);
+  TensorList scaled = draws.tensors();
+  for (std::size_t l = 0; l < layers(); ++l)
+    scaled[2 * l] = scaled[2 * l] / std::sqrt(static_cast<double>(sizes_[l]));
+  return draws.with(std::move(scaled));
+}
+
+Tensor Mlp::operator()(const NamedTensors& parameters, const Tensor& input) const {
+  if (parameters.size() != 2 * layers())
+    fail("mlp", parameters.size(), " parameter tensors given for ", layers(), " layers, which have ",
+         2 * layers());
+  Tensor x = input;
+  for (std::size_t l = 0; l < layers(); ++l) {
+    x = linear(x, parameters.tensors()[2 * l], parameters.tensors()[2 * l + 1]);
+    if (l + 1 < layers()) x = activation_ == Activation::tanh ? tanh(std::move(x)) : relu(std::move(x));
+  }
+  return x;
+}
+
+double accuracy(const Tensor& logits, const Tensor& labels) {
+  if (logits.rank() != 2 || labels.rank() != 1 || labels.extent(0) != logits.extent(0) || logits.size() == 0)
+    fail("accuracy", "logits ", logits.shape(), " and labels ", labels.shape(), " must be (N, C) and (N)");
+  const std::vector<std::int64_t> wanted = labels.to_vector<std::int64_t>();
+  const std::int64_t classes = logits.extent(1);
+  std::vector<double> all(static_cast<std::size_t>(logits.size()));
+  if (logits.dtype() == Dtype::float64) {
+    all = logits.to_vector<double>();
+  } else {
+    const std::vector<float> single = logits.to_vector<float>();
+    all.assign(single.begin(), single.end());
+  }
+  std::int64_t right = 0;
+  for (std::size_t n = 0; n < wanted.size(); ++n) {
+    const double* scores = all.data() + n * static_cast<std::size_t>(classes);
+    std::int64_t best = 0;
+    for (std::int64_t c = 1; c < classes; ++c)
+      if (scores[c] > scores[best]) best = c;
+    right += best == wanted[n];
+  }
+  return static_cast<double>(right) / static_cast<double>(wanted.size());
+}
+
+}  // namespace hypertape::nn

@@ -1,0 +1,141 @@
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+#include "hypertape/optim/step.h"
+
+namespace hypertape::optim {
+namespace {
+
+// A setting as a number (constant) or as tensors (hyperparameter): `tensor` is absent for a constant.
+struct Value {
+  Tensor tensor;
+  double number = 0.0;
+  Tensor times(const Tensor& x) const { return tensor.defined() ? tensor * x : number * x; }
+};
+
+Value value_of(const Setting& setting, const NamedTensors& h) {
+  if (setting.name.empty()) return {Tensor(), setting.value};
+  return {h[setting.name], 0.0};
+}
+
+// The rate of each parameter tensor.
+std::vector<Value> rates_of(const SgdOptions& options, const NamedTensors& h, std::size_t parameters) {
+  const Value rate = value_of(options.rate, h);
+  if (!rate.tensor.defined() || rate.tensor.rank() == 0) return std::vector<Value>(parameters, rate);
+  if (rate.tensor.rank() != 1)
+    fail("sgd", "rate '", options.rate.name, "' has shape ", rate.tensor.shape(),
+         " in one step; it must be a scalar or a vector with one rate per group");
+  if (!options.rate_groups.empty() && options.rate_groups.size() != parameters)
+    fail("sgd", options.rate_groups.size(), " rate groups given for ", parameters, " parameter tensors");
+  const TensorList groups = unstack(rate.tensor);
+  std::vector<Value> rates;
+  for (std::size_t i = 0; i < parameters; ++i) {
+    const auto group = options.rate_groups.empty() ? i : static_cast<std::size_t>(options.rate_groups[i]);
+    if (group >= groups.size())
+      fail("sgd", "parameter ", i, " is in rate group ", group, ", but '", options.rate.name, "' has ",
+           groups.size(), " groups");
+    rates.push_back({groups[group], 0.0});
+  }
+  return rates;
+}
+
+// Reversible training rounds the momentum; a constant one is then passed along under this name.
+constexpr const char* executed_momentum = "executed momentum";
+
+Value momentum_of(const SgdOptions& options, const NamedTensors& h) {
+  if (options.momentum.name.empty() && h.contains(executed_momentum)) return {h[executed_momentum], 0.0};
+  return value_of(options.momentum, h);
+}
+
+double number_of(const Value& value) { return value.tensor.defined() ? value.tensor.item() : value.number; }
+
+State update(const SgdOptions& options, const State& state, const TensorList& gradients,
+             const NamedTensors& h) {
+  const std::size_t count = state.parameters.size();
+  const std::vector<Value> rates = rates_of(options, h, count);
+  const Value momentum = momentum_of(options, h);
+  State next;
+  next.parameters.reserve(count);
+  next.slots.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    Tensor carried = momentum.times(state.slots[i]);
+    if (!options.dampened) {
+      next.slots.push_back(std::move(carried) + gradients[i]);
+    } else if (momentum.tensor.defined()) {
+      next.slots.push_back(std::move(carried) + (1.0 - momentum.tensor) * gradients[i]);
+    } else {
+      next.slots.push_back(std::move(carried) + (1.0 - momentum.number) * gradients[i]);
+    }
+    next.parameters.push_back(state.parameters[i] - rates[i].times(next.slots[i]));
+  }
+  return next;
+}
+
+// d next.slots / d gradient = scale, and next.parameters follows by -rate: w_bar' and v_bar' meet in v.
+TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent, const NamedTensors& h) {
+  const std::size_t count = cotangent.parameters.size();
+  const std::vector<Value> rates = rates_of(options, h, count);
+  const Value momentum = momentum_of(options, h);
+  TensorList result(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Tensor &w = cotangent.parameters[i], &v = cotangent.slots[i];
+    Tensor g;
+    if (w.defined()) g = -rates[i].times(w);
+    if (v.defined()) g = g.defined() ? std::move(g) + v : v;
+    if (g.defined() && options.dampened)
+      g = momentum.tensor.defined() ? (1.0 - momentum.tensor) * g : (1.0 - momentum.number) * g;
+    result[i] = std::move(g);
+  }
+  return result;
+}
+
+void require_constant_in_range(const SgdOptions& options) {
+  if (options.momentum.name.empty() && !(options.momentum.value >= 0.0 && options.momentum.value < 1.0))
+    fail("sgd", "momentum ", options.momentum.value, " is not in [0, 1)");
+  if (options.rate.name.empty() && !(options.rate.value - options.rate.value == 0.0))
+    fail("sgd", "rate ", options.rate.value, " is not finite");
+}
+
+}  // namespace
+
+Step sgd(SgdOptions options) {
+  require_constant_in_range(options);
+  Step step;
+  step.name = "sgd";
+  step.initial_slots = [](const TensorList& parameters) {
+    TensorList velocities;
+    for (const Tensor& p : parameters) velocities.push_back(Tensor::zeros(p.shape(), p.dtype()));
+    return velocities;
+  };
+  step.update = [options](const State& state, const TensorList& gradients, const NamedTensors& h) {
+    return update(options, state, gradients, h);
+  };
+  step.gradient_cotangent = [options](const State& cotangent, const NamedTensors& h) {
+    return gradient_cotangent(options, cotangent, h);
+  };
+  ReversibleMomentum reversible;
+  reversible.dampened = options.dampened;
+  reversible.rates = [options](const NamedTensors& h) {
+    const Value rate = value_of(options.rate, h);
+    if (!rate.tensor.defined() || rate.tensor.rank() == 0) return std::vector<double>{number_of(rate)};
+    const std::size_t groups = static_cast<std::size_t>(rate.tensor.size());
+    const std::size_t parameters = options.rate_groups.empty() ? groups : options.rate_groups.size();
+    std::vector<double> numbers;
+    for (const Value& each : rates_of(options, h, parameters)) numbers.push_back(number_of(each));
+    return numbers;
+  };
+  reversible.momentum = [options](const NamedTensors& h) { return number_of(value_of(options.momentum, h)); };
+  reversible.with_momentum = [options](const NamedTensors& h, double executed) {
+    if (options.momentum.name.empty()) {
+      NamedTensors rounded = h;
+      const Dtype dtype = h.empty() ? Dtype::float64 : h.tensors().front().dtype();
+      rounded.add(executed_momentum, Tensor::scalar(executed, dtype));
+      return rounded;
+    }
+    const Tensor& momentum = h[options.momentum.name];
+    return h.with(options.momentum.name, Tensor::full(momentum.shape(), executed, momentum.dtype()));
+  };
+  step.reversible = std::move(reversible);
+  return step;
+}
+
+}  // namespace hypertape::optim
