@@ -1,0 +1,51 @@
+# The library, hypertape::hypertape.
+#
+# Its objects are compiled once, as hypertape_objects: the library is made of them, and the tests and
+# benchmarks link them directly because they reach symbols that a shared library hides.
+
+set(folders core autodiff nn optim bilevel)
+
+set(sources)
+set(public_headers)
+set(public_directories)
+set(private_directories)
+foreach(folder IN LISTS folders)
+  file(GLOB folder_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/src/*.cpp")
+  file(GLOB folder_headers CONFIGURE_DEPENDS
+       "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/include/hypertape/${folder}/*.h"
+       "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/include/hypertape/${folder}/*.def")
+  list(APPEND sources ${folder_sources})
+  list(APPEND public_headers ${folder_headers})
+  list(APPEND public_directories "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/include")
+  list(APPEND private_directories "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/src")
+endforeach()
+# The umbrella header, once there is one.
+file(GLOB umbrella_headers CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*/include/hypertape/*.h")
+list(APPEND public_headers ${umbrella_headers})
+
+hypertape_select_isa(sources)
+
+add_library(hypertape_objects OBJECT ${sources})
+target_include_directories(hypertape_objects PUBLIC ${public_directories} ${private_directories})
+target_link_libraries(hypertape_objects PUBLIC hypertape_flags OpenBLAS::OpenBLAS Threads::Threads
+                                               ${CMAKE_DL_LIBS})
+if(HYPERTAPE_STD_THREADS)
+  target_compile_definitions(hypertape_objects PUBLIC HYPERTAPE_STD_THREADS)
+else()
+  target_link_libraries(hypertape_objects PUBLIC TBB::tbb)
+endif()
+
+add_library(hypertape $<TARGET_OBJECTS:hypertape_objects>)
+add_library(hypertape::hypertape ALIAS hypertape)
+target_sources(hypertape PUBLIC FILE_SET HEADERS BASE_DIRS ${public_directories} FILES ${public_headers})
+target_compile_features(hypertape PUBLIC cxx_std_20)
+# The soname carries the minor version: before 1.0 each minor version may break the binary interface.
+set_target_properties(
+  hypertape
+  PROPERTIES LINKER_LANGUAGE CXX
+             VERSION ${PROJECT_VERSION}
+             SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+target_link_libraries(hypertape PRIVATE OpenBLAS::OpenBLAS Threads::Threads ${CMAKE_DL_LIBS})
+if(NOT HYPERTAPE_STD_THREADS)
+  target_link_libraries(hypertape PRIVATE TBB::tbb)
+endif()

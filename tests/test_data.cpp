@@ -1,0 +1,558 @@
+// The program's data readers: what they accept, and the message for each thing they refuse.
+#include <doctest/doctest.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data.h"
+#include "data_limits.h"
+#include "hypertape/core/error.h"
+
+namespace {
+
+using hypertape::Dataset;
+using hypertape::Error;
+using hypertape::read_data;
+using Values = std::vector<double>;
+using Labels = std::vector<std::int64_t>;
+using namespace std::string_literals;
+
+// A folder that is gone at the end of the test.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "hypertape-data-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  std::string path(std::string_view name) const { return (path_ / name).string(); }
+
+  std::string write(std::string_view name, std::string_view bytes) const {
+    std::ofstream file(path(name), std::ios::binary);
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    REQUIRE(file.good());
+    return path(name);
+  }
+
+  std::string write_gz(std::string_view name, std::string_view bytes) const {
+    const gzFile file = gzopen(path(name).c_str(), "wb");
+    REQUIRE(file != nullptr);
+    if (!bytes.empty()) {
+      REQUIRE(gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size())) ==
+              static_cast<int>(bytes.size()));
+    }
+    REQUIRE(gzclose(file) == Z_OK);
+    return path(name);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// What Error says, without the folder, which differs from run to run.
+template <class Function>
+std::string error_of(const TemporaryFolder& folder, Function function) {
+  try {
+    function();
+  } catch (const Error& error) {
+    CHECK(error.operation() == "load data");
+    std::string text = error.what();
+    const std::string prefix = folder.path("");
+    for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
+      text.erase(at, prefix.size());
+    }
+    return text;
+  }
+  return "no error";
+}
+
+std::string csv_error(std::string_view text, const std::optional<std::string>& label_column = std::nullopt) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("t.csv", text);
+  return error_of(folder, [&] { read_data(path, std::nullopt, label_column); });
+}
+
+Dataset csv(std::string_view text, const std::optional<std::string>& label_column = std::nullopt,
+            std::int64_t max_samples = 0) {
+  const TemporaryFolder folder;
+  return read_data(folder.write("t.csv", text), std::nullopt, label_column, max_samples);
+}
+
+// Big-endian header of an IDX file of bytes.
+std::string idx(std::vector<std::uint32_t> sizes, std::string_view values, char type = 8) {
+  std::string bytes = {'\0', '\0', type, static_cast<char>(sizes.size())};
+  for (const std::uint32_t size : sizes) {
+    for (const int shift : {24, 16, 8, 0}) bytes += static_cast<char>(size >> shift & 0xFF);
+  }
+  return bytes.append(values);
+}
+
+// Three images of 1x2 and their labels 1, 0, 2.
+const std::string images_bytes = idx({3, 1, 2}, "\0\x33\x66\x99\xCC\xFF"s);
+const std::string labels_bytes = idx({3}, "\1\0\2"s);
+
+}  // namespace
+
+TEST_CASE("the built-in digits are the 1,797 images of scikit-learn, scaled by 16") {
+  const Dataset digits = hypertape::builtin_digits();
+  CHECK(digits.samples == 1797);
+  CHECK(digits.features == 64);
+  CHECK(digits.classes == 10);
+  CHECK(digits.name == "digits");
+  REQUIRE(digits.inputs.size() == 1797 * 64);
+  REQUIRE(digits.labels.size() == 1797);
+  // Printed by scikit-learn: the start of the first image, the sum of all pixels, the count of each digit.
+  CHECK(Values(digits.inputs.begin(), digits.inputs.begin() + 6) ==
+        Values{0, 0, 5.0 / 16, 13.0 / 16, 9.0 / 16, 1.0 / 16});
+  double sum = 0;
+  for (const double value : digits.inputs) sum += value;
+  CHECK(sum * 16 == 561718.0);
+  Labels counts(10);
+  for (const std::int64_t label : digits.labels) ++counts[static_cast<std::size_t>(label)];
+  CHECK(counts == Labels{178, 182, 177, 183, 181, 182, 181, 179, 174, 180});
+}
+
+TEST_CASE("CSV: last column is the label, inputs are divided by the largest absolute value") {
+  const Dataset data = csv("1,-4,0\n2,3,1\n0.5,+1e0,1\n");
+  CHECK(data.samples == 3);
+  CHECK(data.features == 2);
+  CHECK(data.classes == 2);
+  CHECK(data.name == "t.csv");
+  CHECK(data.inputs == Values{0.25, -1, 0.5, 0.75, 0.125, 0.25});
+  CHECK(data.labels == Labels{0, 1, 1});
+}
+
+TEST_CASE("CSV: all-zero inputs stay zero") { CHECK(csv("0,0\n0,1\n").inputs == Values{0, 0}); }
+
+TEST_CASE("CSV: a header is recognised") {
+  SUBCASE("by names only") { CHECK(csv("a,b,c\n1,2,0\n3,4,1\n").labels == Labels{0, 1}); }
+  SUBCASE("above text labels") { CHECK(csv("a,b,c\n1,2,no\n3,4,yes\n").labels == Labels{0, 1}); }
+  SUBCASE("by a text label above numeric ones, as pandas writes columns numbered by default") {
+    const Dataset data = csv("0,1,label\n4,2,0\n3,4,1\n");
+    CHECK(data.samples == 2);
+    CHECK(data.inputs == Values{1, 0.5, 0.75, 1});
+  }
+  SUBCASE("which is not mistaken for data when only one sample is kept") {
+    const Dataset data = csv("0,1,label\n4,2,1\n3,4,1\n", std::nullopt, 1);
+    CHECK(data.samples == 1);
+    CHECK(data.inputs == Values{1, 0.5});
+  }
+}
+
+TEST_CASE("CSV: a first line of numbers with a text label is data among text labels") {
+  const Dataset data = csv("0,1,ham\n4,2,eggs\n3,4,ham\n");
+  CHECK(data.samples == 3);
+  CHECK(data.labels == Labels{1, 0, 1});
+  CHECK(csv("0,1,ham\n4,2,eggs\n3,4,ham\n", std::nullopt, 2).samples == 2);
+}
+
+TEST_CASE("CSV: the label column can be named") {
+  const Dataset data = csv("\"digit, \"\"true\"\"\",p0,p1\n1,8,4\n0,2,6\n", "digit, \"true\"");
+  CHECK(data.labels == Labels{1, 0});
+  CHECK(data.inputs == Values{1, 0.5, 0.25, 0.75});
+}
+
+TEST_CASE("CSV: text labels are numbered in sorted order") {
+  const Dataset data = csv("1,setosa\n2,virginica\n3,\"versi,color\"\n4,setosa\n");
+  CHECK(data.classes == 3);
+  CHECK(data.labels == Labels{0, 2, 1, 0});
+}
+
+TEST_CASE("CSV: integer labels may be written as floats") {
+  CHECK(csv("1,0.0\n2,1e0\n").labels == Labels{0, 1});
+}
+
+TEST_CASE("CSV: line ends, blank lines, byte-order mark, spaces and a missing last line end") {
+  const Values expected{0.25, 0.5, 0.75, 1};
+  CHECK(csv("1,2,0\r\n3,4,1\r\n").inputs == expected);
+  CHECK(csv("1,2,0\r3,4,1").inputs == expected);
+  CHECK(csv("\xEF\xBB\xBF\n\n1,2,0\n\r\n\n3,4,1\n\n").inputs == expected);
+  CHECK(csv(" 1 ,\t2, 0\n3,4 ,1 ").inputs == expected);
+  CHECK(csv("\"1\",\"2\",\"0\"\n3,4,1").inputs == expected);
+}
+
+TEST_CASE("CSV: a number too small for a double is zero") {
+  CHECK(csv("1e-999,0\n2,1\n").inputs == Values{0, 1});
+}
+
+TEST_CASE("CSV: rows cross the scanner's blocks unharmed") {
+  std::string text;
+  for (int i = 0; i < 20000; ++i)
+    text += std::to_string(i % 1000) + ",1000," + std::to_string(i % 3) + "\r\n";
+  REQUIRE(text.size() > 3 * 65536);
+  const Dataset data = csv(text);
+  REQUIRE(data.samples == 20000);
+  bool same = true;
+  for (int i = 0; i < 20000; ++i) {
+    const auto row = static_cast<std::size_t>(i);
+    same = same && data.inputs[2 * row] == (i % 1000) / 1000.0 && data.labels[row] == i % 3;
+  }
+  CHECK(same);
+}
+
+TEST_CASE("CSV: samples are limited, and what follows is not looked at") {
+  const Dataset data = csv("1,0\n2,1\nbad,2\n", std::nullopt, 2);
+  CHECK(data.samples == 2);
+  CHECK(data.classes == 2);
+}
+
+TEST_CASE("CSV may be compressed") {
+  const TemporaryFolder folder;
+  const Dataset data = read_data(folder.write_gz("t.csv.gz", "1,2,0\n3,4,1\n"));
+  CHECK(data.inputs == Values{0.25, 0.5, 0.75, 1});
+  CHECK(data.name == "t.csv.gz");
+}
+
+TEST_CASE("CSV: malformed rows are refused with their line") {
+  CHECK(csv_error("1,2,0\n\n3,4,5,1\n") ==
+        "[load data] t.csv:3: has 4 columns, but line 1 has 3; every row needs the same number (is the file "
+        "truncated, or a comma unquoted?)");
+  CHECK(csv_error("1,2,0\n3,4,1\n5,") ==
+        "[load data] t.csv:3: has 2 columns, but line 1 has 3; every row needs the same number (is the file "
+        "truncated, or a comma unquoted?)");
+  CHECK(csv_error("1,2,0\n3,x\x1b[31m,1\n") ==
+        "[load data] t.csv:2: column 2, 'x?[31m', is not a number; mend or drop the row");
+  CHECK(csv_error("1,2,0\n3,0x10,1\n") ==
+        "[load data] t.csv:2: column 2, '0x10', is not a number; mend or drop the row");
+  CHECK(csv_error("1,2,0\n3,,1\n") ==
+        "[load data] t.csv:2: column 2, '', is empty; fill it in or drop the row");
+  CHECK(csv_error("1,2,0\r\n3,\"4\"5,1\r\n") ==
+        "[load data] t.csv:2: text follows a closing quote; double the quotes that belong to a quoted value");
+  CHECK(
+      csv_error("1,2,0\n3,4\"5,1\n") ==
+      "[load data] t.csv:2: a quote inside an unquoted value; put the whole value in quotes and double those "
+      "inside");
+  CHECK(csv_error("1,2,0\n3,\"4,1\n5,6,1\n") ==
+        "[load data] t.csv:2: a quoted value is not closed before the end of the file; the file is truncated "
+        "or a "
+        "quote missing");
+  CHECK(csv_error("1,2,0\n3,4\0,1\n"s) ==
+        "[load data] t.csv:2: contains a zero byte, so it is not CSV text; give a CSV or IDX file");
+}
+
+TEST_CASE("CSV: a line inside a quoted value counts") {
+  CHECK(csv_error("1,\"a\nb\"\n2,c\nx,c\n") ==
+        "[load data] t.csv:4: column 1, 'x', is not a number; mend or drop the row");
+}
+
+TEST_CASE("CSV: numbers that are not finite are refused") {
+  for (const std::string number : {"nan", "inf", "-INF", "1e999", "-1e999"}) {
+    CHECK(csv_error("1,2,0\n3," + number + ",1\n") ==
+          "[load data] t.csv:2: column 2, '" + number + "', is not finite; mend or drop the row");
+  }
+  CHECK(csv_error("nan,2,0\n3,4,1\n") ==
+        "[load data] t.csv:1: column 1, 'nan', is not finite; mend or drop the row");
+}
+
+TEST_CASE("CSV: files without data are refused") {
+  CHECK(csv_error("") == "[load data] t.csv: is empty; expected CSV or IDX data");
+  CHECK(csv_error("\n\r\n") == "[load data] t.csv:1: holds no data; expected one sample per line");
+  CHECK(csv_error("a,b,label\n") ==
+        "[load data] t.csv:1: is a header without data below it; expected one sample per line");
+}
+
+TEST_CASE("CSV: one column is refused, and another separator is noticed") {
+  CHECK(csv_error("1\n2\n") ==
+        "[load data] t.csv:1: has one column, '1'; expected values and a label, separated by commas");
+  CHECK(csv_error("1;2;0\n2;3;1\n") ==
+        "[load data] t.csv:1: has one column, '1;2;0'; expected values and a label, separated by commas (not "
+        "by "
+        "semicolons, tabs or bars)");
+}
+
+TEST_CASE("CSV: a first line that is neither header nor data is refused") {
+  CHECK(csv_error("1,x,0\n2,3,1\n") ==
+        "[load data] t.csv:1: column 2, 'x', is not a number, but column 1, '1', is; if the line is a "
+        "header, name "
+        "the column of the labels, else mend the value");
+}
+
+TEST_CASE("CSV: a wrong name of the label column is refused") {
+  CHECK(csv_error("a,b,c\n1,2,0\n", "d") ==
+        "[load data] t.csv:1: no column is named 'd'; the header has 'a', 'b', 'c'");
+  CHECK(csv_error("1,2,3,4,5,6,7,8,9\n", "label") ==
+        "[load data] t.csv:1: no column is named 'label'; the header has '1', '2', '3', '4', '5', '6', '7', "
+        "'8', ...");
+  CHECK(csv_error("a,b,a\n1,2,0\n", "a") ==
+        "[load data] t.csv:1: columns 1 and 3 are both named 'a'; rename one");
+}
+
+TEST_CASE("CSV: bad labels are refused") {
+  CHECK(csv_error("1,0\n2,-1\n") ==
+        "[load data] t.csv:2: the label '-1' is out of range; classes are numbered from 0 to 65535 at most");
+  CHECK(
+      csv_error("1,0\n2,65536\n") ==
+      "[load data] t.csv:2: the label '65536' is out of range; classes are numbered from 0 to 65535 at most");
+  CHECK(csv_error("1,0\n2,1.5\n") ==
+        "[load data] t.csv:2: the label '1.5' is not an integer; classes are numbered from 0, so check which "
+        "column "
+        "holds the labels");
+  CHECK(csv_error("1,0\n2,nan\n") ==
+        "[load data] t.csv:2: the label 'nan' is not an integer; classes are numbered from 0, so check which "
+        "column "
+        "holds the labels");
+  CHECK(csv_error("1,0\n2, \n") == "[load data] t.csv:2: the label is empty; give every row a label");
+  CHECK(csv_error("x,y\n1,0\n2,1\n3,one\n") ==
+        "[load data] t.csv:4: the label 'one' is text, but that of line 2, '0', is a number; use numbers "
+        "only, or "
+        "text only");
+  CHECK(csv_error("1,0\n2,0\n") ==
+        "[load data] t.csv: the first 2 samples all have the same label; a classifier needs two classes, so "
+        "give "
+        "more data or more samples, or choose the column of the labels");
+}
+
+TEST_CASE("CSV: too many columns or an endless row are refused before memory is spent on them") {
+  CHECK(csv_error(std::string(2'000'000, ',')) ==
+        "[load data] t.csv:1: more than 1048576 columns; is a line end missing?");
+  CHECK(csv_error("1,2\n" + std::string(40'000'000, '1')) ==
+        "[load data] t.csv:2: the row is longer than 33554432 bytes; is a quote or a line end missing?");
+  std::string labels;
+  for (int i = 0; i < 65537; ++i) labels += "1,c" + std::to_string(i) + "\n";
+  CHECK(csv_error(labels) ==
+        "[load data] t.csv:65537: more than 65536 different labels; check which column holds the labels");
+}
+
+TEST_CASE("files that cannot be read are refused") {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::string& path) { return error_of(folder, [&] { read_data(path); }); };
+  CHECK(error(folder.path("none.csv")) == "[load data] none.csv: no such file; check the path");
+  std::filesystem::create_directory(folder.path("folder"));
+  CHECK(error(folder.path("folder")) == "[load data] folder: is a directory; name the CSV or IDX file in it");
+  CHECK(error("/dev/null") == "[load data] /dev/null: is not a regular file; save the data to a file first");
+  CHECK(error(folder.write("empty.gz", "")) == "[load data] empty.gz: is empty; expected CSV or IDX data");
+  const std::string locked = folder.write("locked.csv", "1,0\n2,1\n");
+  if (geteuid() != 0) {  // root may read everything
+    std::filesystem::permissions(locked, std::filesystem::perms::none);
+    CHECK(error(locked) ==
+          "[load data] locked.csv: cannot be opened (Permission denied); check its permissions");
+  }
+}
+
+TEST_CASE("damaged compressed files are refused") {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::string& path) { return error_of(folder, [&] { read_data(path); }); };
+  std::string text;
+  for (int i = 0; i < 5000; ++i)
+    text += std::to_string(i * 7919 % 5003) + "," + std::to_string(i % 10) + "\n";
+  const std::string good = read_file(folder.write_gz("good.csv.gz", text));
+  REQUIRE(read_data(folder.path("good.csv.gz")).samples == 5000);
+
+  CHECK(error(folder.write("cut.csv.gz", good.substr(0, good.size() / 2))) ==
+        "[load data] cut.csv.gz: the compressed data ends early; the file is truncated, so fetch it again");
+  std::string flipped = good;
+  flipped[flipped.size() - 6] = static_cast<char>(~flipped[flipped.size() - 6]);  // in the checksum
+  CHECK(error(folder.write("flipped.csv.gz", flipped)).find("flipped.csv.gz: cannot be decompressed (") !=
+        std::string::npos);
+  CHECK(error(folder.write("plain.csv.gz", text)) ==
+        "[load data] plain.csv.gz: is named .gz but holds no gzip data; fetch it again, or rename it if it "
+        "is not "
+        "compressed");
+  CHECK(error(folder.write_gz("nothing.csv.gz", "")) ==
+        "[load data] nothing.csv.gz:1: holds no data; expected one sample per line");
+}
+
+TEST_CASE("IDX: images and labels are read, compressed or not, wherever the labels are") {
+  const TemporaryFolder folder;
+  const auto check = [](const Dataset& data) {
+    CHECK(data.samples == 3);
+    CHECK(data.features == 2);
+    CHECK(data.classes == 3);
+    CHECK(data.inputs == Values{0, 0x33 / 255.0, 0x66 / 255.0, 0x99 / 255.0, 0xCC / 255.0, 1});
+    CHECK(data.labels == Labels{1, 0, 2});
+  };
+  const std::string plain = folder.write("a-images-idx3-ubyte", images_bytes);
+  folder.write("a-labels-idx1-ubyte", labels_bytes);
+  check(read_data(plain));
+
+  const std::string packed = folder.write_gz("b-images-idx3-ubyte.gz", images_bytes);
+  folder.write_gz("b-labels-idx1-ubyte.gz", labels_bytes);
+  check(read_data(packed));
+
+  const std::string mixed = folder.write_gz("c-images.idx3-ubyte.gz", images_bytes);
+  folder.write("c-labels.idx1-ubyte", labels_bytes);
+  check(read_data(mixed));
+
+  const std::string elsewhere = folder.write("pictures.bin", images_bytes);
+  check(read_data(elsewhere, folder.write_gz("answers", labels_bytes)));
+
+  const Dataset limited = read_data(plain, std::nullopt, std::nullopt, 2);
+  CHECK(limited.samples == 2);
+  CHECK(limited.labels == Labels{1, 0});
+  CHECK(limited.inputs == Values{0, 1.0 / 3, 2.0 / 3, 1});
+}
+
+TEST_CASE("IDX: samples may have one dimension, or three") {
+  const TemporaryFolder folder;
+  const std::string labels = folder.write("labels", labels_bytes);
+  CHECK(read_data(folder.write("rows", idx({3, 2}, "abcdef")), labels).features == 2);
+  CHECK(read_data(folder.write("colour", idx({3, 1, 2, 3}, std::string(18, 'x'))), labels).features == 6);
+}
+
+TEST_CASE("IDX: damaged images are refused") {
+  const TemporaryFolder folder;
+  const std::string labels = folder.write("labels", labels_bytes);
+  const auto error = [&](std::string_view bytes) {
+    const std::string path = folder.write("images-idx3-ubyte", bytes);
+    return error_of(folder, [&] { read_data(path, labels); });
+  };
+  const std::string at = "[load data] images-idx3-ubyte: ";
+  CHECK(error("\x89PNG") ==
+        at + "starts with 0x89 0x50, but an IDX file starts with two zero bytes; it is damaged "
+             "or another format");
+  CHECK(error("\0\0\x08"s) ==
+        at + "ends inside its header (1 bytes are missing); the file is truncated, so fetch it "
+             "again");
+  CHECK(error(images_bytes.substr(0, 10)) ==
+        at + "ends inside its header (2 bytes are missing); the file is truncated, so fetch it again");
+  CHECK(error(idx({3, 1, 2}, "", 0x0D)) ==
+        at + "its elements have type 0x0d; only unsigned bytes (0x08) are read, so convert the file");
+  CHECK(error(idx({1, 1, 1, 1, 1}, "x")) ==
+        at + "declares 5 dimensions; labels have 1 and samples 2 to 4, so it is damaged");
+  CHECK(error(idx({3, 0, 2}, "")) == at + "dimension 1 has size 0; there is nothing to learn from");
+  CHECK(error(images_bytes.substr(0, images_bytes.size() - 1)) ==
+        at + "declares 3 x 2 bytes, but at most 5 follow; the file is truncated or its header damaged, so "
+             "fetch it "
+             "again");
+  CHECK(error(images_bytes + "x") ==
+        at + "goes on after the values its header declares; it is damaged, so fetch it again");
+  CHECK(error(labels_bytes) == at + "has one dimension, so it is a file of labels; give the file of images");
+}
+
+TEST_CASE("IDX: huge declared sizes are refused before memory is reserved") {
+  const TemporaryFolder folder;
+  const std::string labels = folder.write("labels", labels_bytes);
+  const auto error = [&](const std::string& path) {
+    return error_of(folder, [&] { read_data(path, labels); });
+  };
+  CHECK(error(folder.write("i", idx({0xFFFFFFFF, 1024, 1024}, "abc"))) ==
+        "[load data] i: declares 4294967295 x 1048576 bytes, but at most 3 follow; the file is truncated or "
+        "its "
+        "header damaged, so fetch it again");
+  CHECK(
+      error(folder.write("i", idx({0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}, "abc"))) ==
+      "[load data] i: declares more than 1048576 values for each sample; it is damaged or not meant for this "
+      "program");
+  const std::string packed = error(folder.write_gz("i", idx({0xFFFFFFFF, 1024, 1024}, "abc")));
+  CHECK(packed.find("declares 4294967295 x 1048576 bytes, but at most ") != std::string::npos);
+  // Within the bound of compression, so noticed only where the data ends.
+  CHECK(error(folder.write_gz("i", idx({3, 10, 100}, "abc"))) ==
+        "[load data] i: ends inside its values (2997 bytes are missing); the file is truncated, so fetch it "
+        "again");
+}
+
+TEST_CASE("IDX: missing, wrong or mismatched labels are refused") {
+  const TemporaryFolder folder;
+  const std::string images = folder.write("x-images-idx3-ubyte.gz", "");
+  folder.write_gz("x-images-idx3-ubyte.gz", images_bytes);
+  const auto error = [&](const std::optional<std::string>& labels) {
+    return error_of(folder, [&] { read_data(images, labels); });
+  };
+  CHECK(error(std::nullopt) ==
+        "[load data] x-images-idx3-ubyte.gz: its labels file is missing: there is neither "
+        "x-labels-idx1-ubyte.gz "
+        "nor x-labels-idx1-ubyte beside it; give the labels file");
+  CHECK(error(folder.path("none")) == "[load data] none: no such file; check the path");
+  CHECK(error(images) ==
+        "[load data] x-images-idx3-ubyte.gz: has 3 dimensions, but labels have 1; this is not a labels file");
+  CHECK(error(folder.write("few", idx({2}, "\1\0"s))) ==
+        "[load data] few: holds 2 labels, but x-images-idx3-ubyte.gz holds 3 samples; the two files do not "
+        "belong "
+        "together");
+  CHECK(error(folder.write("short", idx({3}, "\1\0"s))) ==
+        "[load data] short: declares 3 x 1 bytes, but at most 2 follow; the file is truncated or its header "
+        "damaged, so fetch it again");
+  CHECK(error(folder.write("long", idx({3}, "\1\0\2\0"s))) ==
+        "[load data] long: goes on after the values its header declares; it is damaged, so fetch it again");
+  const std::string nameless = folder.write("pictures", images_bytes);
+  CHECK(error_of(folder, [&] { read_data(nameless); }) ==
+        "[load data] pictures: the name contains no 'images-idx3' from which to form the name of its labels "
+        "file; "
+        "give the labels file");
+}
+
+TEST_CASE("options that do not fit the format are refused") {
+  const TemporaryFolder folder;
+  const std::string images = folder.write("i", images_bytes);
+  const std::string labels = folder.write("l", labels_bytes);
+  const std::string text = folder.write("t.csv", "1,0\n2,1\n");
+  CHECK(error_of(folder, [&] { read_data(images, labels, "label"); }) ==
+        "[load data] i: an IDX file has no columns to choose the label from; give its labels file instead");
+  CHECK(error_of(folder, [&] { read_data(text, labels); }) ==
+        "[load data] t.csv: not an IDX file, so its labels are expected in a column of its own, not in a "
+        "labels "
+        "file; name the column instead");
+  CHECK(error_of(folder, [&] { read_data(text, std::nullopt, std::nullopt, -1); }) ==
+        "[load data] cannot keep -1 samples; ask for 1 or more, or 0 for all");
+}
+
+// Damages good files at random: whatever comes out is a valid data set or an Error, nothing else.
+TEST_CASE("random damage gives a valid data set or an Error") {
+  const TemporaryFolder folder;
+  const std::string text = "a,b,label\r\n1,2.5e1,\"x\"\r\n-3,4,y\r\n\r\n5,0,x\r\n";
+  folder.write_gz("t.gz", text);
+  folder.write_gz("i.gz", images_bytes);
+  const std::vector<std::string> good = {text, "1,2,0\n3,4,1\n", images_bytes, read_file(folder.path("t.gz")),
+                                         read_file(folder.path("i.gz"))};
+  const std::string labels = folder.write("labels", labels_bytes);
+  std::mt19937 random(20240229);
+  const auto below = [&](std::size_t n) {
+    return std::uniform_int_distribution<std::size_t>(0, n - 1)(random);
+  };
+  const std::string interesting = "\0\1\xFF\",\r\n.-+e09x \x1F\x8B"s;
+  int valid = 0;
+  int refused = 0;
+  for (int round = 0; round < 1500; ++round) {
+    std::string bytes = good[below(good.size())];
+    const bool is_images = bytes == good[2] || bytes == good[4];
+    for (std::size_t change = below(4) + 1; change > 0 && !bytes.empty(); --change) {
+      const std::size_t at = below(bytes.size());
+      switch (below(4)) {
+        case 0:
+          bytes[at] = static_cast<char>(below(256));
+          break;
+        case 1:
+          bytes[at] = interesting[below(interesting.size())];
+          break;
+        case 2:
+          bytes.insert(at, 1, interesting[below(interesting.size())]);
+          break;
+        default:
+          bytes.erase(at, below(3) + 1);
+      }
+    }
+    const std::string path = folder.write("damaged", bytes);
+    try {
+      const Dataset data = read_data(path, is_images ? std::optional(labels) : std::nullopt);
+      ++valid;
+      REQUIRE(data.samples > 0);
+      REQUIRE(data.inputs.size() == static_cast<std::size_t>(data.samples * data.features));
+      REQUIRE(data.labels.size() == static_cast<std::size_t>(data.samples));
+      REQUIRE(
+          std::all_of(data.inputs.begin(), data.inputs.end(), [](double x) { return std::abs(x) <= 1.0; }));
+      REQUIRE(std::all_of(data.labels.begin(), data.labels.end(),
+                          [&](std::int64_t label) { return label >= 0 && label < data.classes; }));
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  CHECK(valid > 50);
+  CHECK(refused > 500);
+}
