@@ -1,0 +1,117 @@
+// The thread wrapper: every chunk runs once, nested calls stay put, exceptions arrive.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "hypertape/core/error.h"
+#include "hypertape/core/parallel.h"
+
+using namespace hypertape;
+
+namespace {
+
+struct ThreadCount {
+  explicit ThreadCount(int count) : before(thread_count()) { set_thread_count(count); }
+  ~ThreadCount() { set_thread_count(before); }
+  int before;
+};
+
+}  // namespace
+
+TEST_CASE("every chunk runs exactly once, for every number of chunks and threads") {
+  for (int threads = 1; threads <= available_cpus(); ++threads) {
+    const ThreadCount use(threads);
+    for (const std::int64_t chunks : {0, 1, 2, 3, 7, 64, 1000}) {
+      std::vector<std::atomic<int>> runs(static_cast<std::size_t>(chunks));
+      parallel_chunks(chunks, [&](std::int64_t chunk) { ++runs[static_cast<std::size_t>(chunk)]; });
+      for (const auto& count : runs) REQUIRE(count == 1);
+    }
+  }
+}
+
+TEST_CASE("ranges cover [0, size) with borders that are multiples of the grain") {
+  for (const std::int64_t size : {0, 1, 9, 10, 11, 95}) {
+    std::vector<std::atomic<int>> runs(static_cast<std::size_t>(size));
+    parallel_ranges(size, 10, [&](std::int64_t begin, std::int64_t end) {
+      // Not CHECK: doctest's counters are not the business of several threads here.
+      if (begin % 10 != 0 || end - begin > 10) throw std::logic_error("border");
+      for (std::int64_t i = begin; i < end; ++i) ++runs[static_cast<std::size_t>(i)];
+    });
+    for (const auto& count : runs) REQUIRE(count == 1);
+  }
+}
+
+TEST_CASE("nested calls run in order on the calling thread") {
+  std::atomic<int> wrong{0};
+  parallel_chunks(8, [&](std::int64_t) {
+    const std::thread::id outer = std::this_thread::get_id();
+    std::int64_t expected = 0;
+    parallel_chunks(20, [&](std::int64_t inner) {
+      if (std::this_thread::get_id() != outer || inner != expected++) ++wrong;
+    });
+  });
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("one thread runs the chunks in order, in place") {
+  const ThreadCount use(1);
+  const std::thread::id here = std::this_thread::get_id();
+  std::vector<std::int64_t> order;
+  parallel_chunks(5, [&](std::int64_t chunk) {
+    REQUIRE(std::this_thread::get_id() == here);
+    order.push_back(chunk);
+  });
+  CHECK(order == std::vector<std::int64_t>{0, 1, 2, 3, 4});
+}
+
+TEST_CASE("an exception of a chunk reaches the caller and the next call works") {
+  for (int threads = 1; threads <= available_cpus(); ++threads) {
+    const ThreadCount use(threads);
+    for (int repeat = 0; repeat < 50; ++repeat) {
+      CHECK_THROWS_WITH_AS(parallel_chunks(16,
+                                           [](std::int64_t chunk) {
+                                             if (chunk == 11) throw std::runtime_error("eleven");
+                                           }),
+                           "eleven", std::runtime_error);
+      std::atomic<int> runs{0};
+      parallel_chunks(16, [&](std::int64_t) { ++runs; });
+      CHECK(runs == 16);
+    }
+  }
+}
+
+TEST_CASE("several user threads may call at once") {
+  std::vector<std::int64_t> sums(4);
+  std::vector<std::thread> users;
+  for (std::int64_t& sum : sums) {
+    users.emplace_back([&sum] {
+      for (int repeat = 0; repeat < 200; ++repeat) {
+        std::vector<std::int64_t> values(37);
+        parallel_chunks(37, [&](std::int64_t chunk) { values[static_cast<std::size_t>(chunk)] = chunk; });
+        sum += std::accumulate(values.begin(), values.end(), std::int64_t{0});
+      }
+    });
+  }
+  for (std::thread& user : users) user.join();
+  for (const std::int64_t sum : sums) CHECK(sum == 200 * 36 * 37 / 2);
+}
+
+TEST_CASE("set_thread_count refuses what this process cannot run on") {
+  const int before = thread_count();
+  for (const int count : {0, -1, available_cpus() + 1}) {
+    try {
+      set_thread_count(count);
+      FAIL("accepted ", count);
+    } catch (const Error& error) {
+      CHECK(error.operation() == "set_thread_count");
+      CHECK(std::string(error.what()).find(std::to_string(count)) != std::string::npos);
+    }
+    CHECK(thread_count() == before);
+  }
+}

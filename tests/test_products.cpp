@@ -1,0 +1,294 @@
+// Matrix products against a long double loop, and the promises about their bits.
+#include "products.h"
+
+#include <dlfcn.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "blas.h"
+#include "cpu_features.h"
+#include "hypertape/core/initialize.h"
+#include "hypertape/core/parallel.h"
+#include "hypertape/core/warning.h"
+#include "warn_once.h"
+
+using namespace hypertape;
+using std::int64_t;
+
+namespace {
+
+template <class T>
+struct Problem {
+  bool transpose_a = false, transpose_b = false;
+  int64_t m = 1, n = 1, k = 1;
+  int64_t pad_a = 0, pad_b = 0, pad_c = 0;  // leading dimension beyond the row
+  bool accumulate = false;
+  std::vector<T> a{}, b{}, c{};
+
+  int64_t lda() const { return (transpose_a ? m : k) + pad_a; }
+  int64_t ldb() const { return (transpose_b ? k : n) + pad_b; }
+  int64_t ldc() const { return n + pad_c; }
+  T a_at(int64_t i, int64_t p) const { return a[index(transpose_a ? p * lda() + i : i * lda() + p)]; }
+  T b_at(int64_t p, int64_t j) const { return b[index(transpose_b ? j * ldb() + p : p * ldb() + j)]; }
+  static std::size_t index(int64_t i) { return static_cast<std::size_t>(i); }
+
+  // No element beyond the last row's end, so that the address sanitizer sees reads past it.
+  void fill(std::mt19937_64& random) {
+    std::uniform_real_distribution<T> uniform(T{-1}, T{1});
+    const auto make = [&](std::vector<T>& x, int64_t rows, int64_t columns, int64_t stride) {
+      x.resize(rows > 0 && columns > 0 ? index((rows - 1) * stride + columns) : 0);
+      for (T& value : x) value = uniform(random);
+    };
+    make(a, transpose_a ? k : m, transpose_a ? m : k, lda());
+    make(b, transpose_b ? n : k, transpose_b ? k : n, ldb());
+    make(c, m, n, ldc());
+  }
+
+  std::vector<T> result(int threads) const {
+    const int before = thread_count();
+    set_thread_count(threads);
+    std::vector<T> out = c;
+    detail::product<T>(transpose_a, transpose_b, m, n, k, a.data(), lda(), b.data(), ldb(), out.data(), ldc(),
+                       accumulate);
+    set_thread_count(before);
+    return out;
+  }
+};
+
+template <class T>
+bool same_bits(const std::vector<T>& x, const std::vector<T>& y) {
+  return x.size() == y.size() && (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0);
+}
+
+// Errors in units of sum |terms| times sqrt(k) eps; memory between the rows must be untouched.
+template <class T>
+void check(const Problem<T>& problem) {
+  CAPTURE(problem.transpose_a);
+  CAPTURE(problem.transpose_b);
+  CAPTURE(problem.m);
+  CAPTURE(problem.n);
+  CAPTURE(problem.k);
+  CAPTURE(problem.accumulate);
+  const std::vector<T> got = problem.result(1);
+  REQUIRE(same_bits(got, problem.result(available_cpus())));
+  const long double unit = 0.5L * std::numeric_limits<T>::epsilon() * (4 + 2 * std::sqrt(1.0L * problem.k));
+  for (int64_t at = 0; at < static_cast<int64_t>(got.size()); ++at) {
+    const int64_t i = at / problem.ldc();
+    const int64_t j = at % problem.ldc();
+    const T value = got[problem.index(at)];
+    const T before = problem.c[problem.index(at)];
+    if (j >= problem.n) {
+      REQUIRE(value == before);
+      continue;
+    }
+    long double sum = problem.accumulate ? before : T{0};
+    long double magnitude = std::fabs(sum);
+    for (int64_t p = 0; p < problem.k; ++p) {
+      const long double term = static_cast<long double>(problem.a_at(i, p)) * problem.b_at(p, j);
+      sum += term;
+      magnitude += std::fabs(term);
+    }
+    if (!(std::fabs(value - sum) <= unit * magnitude)) {
+      FAIL("element (", i, ", ", j, "): ", value, " instead of ", static_cast<T>(sum));
+    }
+  }
+}
+
+template <class T>
+Problem<T> random_problem(std::mt19937_64& random, int64_t most, int64_t most_k) {
+  const auto up_to = [&](int64_t limit) {
+    return static_cast<int64_t>(random() % static_cast<std::uint64_t>(limit + 1));
+  };
+  Problem<T> problem;
+  problem.transpose_a = up_to(1) != 0;
+  problem.transpose_b = up_to(1) != 0;
+  problem.m = 1 + up_to(most - 1);
+  problem.n = 1 + up_to(most - 1);
+  problem.k = up_to(most_k);
+  problem.pad_a = up_to(3);
+  problem.pad_b = up_to(3);
+  problem.pad_c = up_to(3);
+  problem.accumulate = up_to(1) != 0;
+  problem.fill(random);
+  return problem;
+}
+
+bool own_kernels() { return detail::product_kernels_reason().starts_with("own"); }
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("products of small random shapes agree with long double", T, float, double) {
+  std::mt19937_64 random(20240501);
+  for (int i = 0; i < 1500; ++i) check(random_problem<T>(random, 40, 40));
+}
+
+TEST_CASE_TEMPLATE("products of larger random shapes, several blocks of k, agree with long double", T, float,
+                   double) {
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 12; ++i) check(random_problem<T>(random, 250, 1300));
+}
+
+TEST_CASE_TEMPLATE("long, flat and power-of-two strided shapes agree with long double", T, float, double) {
+  struct Shape {
+    int64_t m, n, k;
+  };
+  std::mt19937_64 random(3);
+  for (const Shape shape :
+       {Shape{1, 700, 300}, Shape{700, 1, 300}, Shape{1, 1, 5000}, Shape{3, 5, 2500}, Shape{600, 600, 2},
+        Shape{200, 50, 784}, Shape{30, 512, 512}, Shape{512, 30, 512}}) {
+    for (int flags = 0; flags < 8; ++flags) {
+      Problem<T> problem;
+      problem.transpose_a = (flags & 1) != 0;
+      problem.transpose_b = (flags & 2) != 0;
+      problem.accumulate = (flags & 4) != 0;
+      problem.m = shape.m;
+      problem.n = shape.n;
+      problem.k = shape.k;
+      problem.fill(random);
+      check(problem);
+    }
+  }
+}
+
+TEST_CASE("k = 0 gives zeros, or leaves c as it is when accumulating; empty results touch nothing") {
+  std::vector<double> c{1, 2, 3, 4};
+  detail::product<double>(false, false, 2, 1, 0, nullptr, 1, nullptr, 1, c.data(), 2, true);
+  CHECK(c == std::vector<double>{1, 2, 3, 4});
+  detail::product<double>(false, false, 2, 1, 0, nullptr, 1, nullptr, 1, c.data(), 2, false);
+  CHECK(c == std::vector<double>{0, 2, 0, 4});
+  detail::product<double>(false, false, 0, 1, 3, nullptr, 3, nullptr, 1, c.data(), 1, false);
+  CHECK(c == std::vector<double>{0, 2, 0, 4});
+}
+
+TEST_CASE("NaN and infinity reach the elements they belong to and no others") {
+  Problem<double> problem;
+  problem.m = 33;
+  problem.n = 21;
+  problem.k = 17;
+  std::mt19937_64 random(5);
+  problem.fill(random);
+  problem.a[4 * 17 + 3] = std::numeric_limits<double>::quiet_NaN();
+  problem.b[2 * 21 + 20] = std::numeric_limits<double>::infinity();
+  const std::vector<double> got = problem.result(1);
+  for (int64_t i = 0; i < 33; ++i) {
+    for (int64_t j = 0; j < 21; ++j) {
+      REQUIRE(std::isnan(got[problem.index(i * 21 + j)]) == (i == 4));
+      if (i != 4) REQUIRE(std::isinf(got[problem.index(i * 21 + j)]) == (j == 20));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("bits do not depend on alignment or leading dimensions", T, float, double) {
+  std::mt19937_64 random(11);
+  Problem<T> plain;
+  plain.m = 61;
+  plain.n = 75;
+  plain.k = 130;
+  plain.fill(random);
+  const std::vector<T> expected = plain.result(1);
+  for (int64_t shift = 1; shift < 9; ++shift) {
+    Problem<T> moved = plain;
+    moved.pad_a = shift;
+    moved.pad_b = 2 * shift;
+    moved.fill(random);
+    for (int64_t i = 0; i < moved.m; ++i) {
+      for (int64_t p = 0; p < moved.k; ++p) moved.a[moved.index(i * moved.lda() + p)] = plain.a_at(i, p);
+    }
+    for (int64_t p = 0; p < moved.k; ++p) {
+      for (int64_t j = 0; j < moved.n; ++j) moved.b[moved.index(p * moved.ldb() + j)] = plain.b_at(p, j);
+    }
+    moved.a.insert(moved.a.begin(), static_cast<std::size_t>(shift), T{0});
+    std::vector<T> got(expected.size());
+    detail::product<T>(false, false, moved.m, moved.n, moved.k, moved.a.data() + shift, moved.lda(),
+                       moved.b.data(), moved.ldb(), got.data(), moved.n, false);
+    REQUIRE(same_bits(got, expected));
+  }
+}
+
+TEST_CASE_TEMPLATE("with own kernels an element depends on its row, its column and k alone", T, float,
+                   double) {
+  if (!own_kernels()) return;
+  std::mt19937_64 random(13);
+  for (const int64_t k : {5, 50, 784}) {
+    Problem<T> whole;
+    whole.m = 200;
+    whole.n = 50;
+    whole.k = k;
+    whole.fill(random);
+    const std::vector<T> expected = whole.result(available_cpus());
+
+    Problem<T> transposed;  // c' = b' a', from the same memory
+    transposed.transpose_a = transposed.transpose_b = true;
+    transposed.m = 50;
+    transposed.n = 200;
+    transposed.k = k;
+    transposed.a = whole.b;
+    transposed.b = whole.a;
+    transposed.c.resize(expected.size());
+    const std::vector<T> other = transposed.result(1);
+    int64_t differing = 0;
+    for (int64_t i = 0; i < 200; ++i) {
+      for (int64_t j = 0; j < 50; ++j) {
+        differing += other[whole.index(j * 200 + i)] != expected[whole.index(i * 50 + j)];
+      }
+    }
+    CHECK(differing == 0);
+
+    for (const int64_t row : {0, 7, 199}) {
+      std::vector<T> one(50);
+      detail::product<T>(false, false, 1, 50, k, whole.a.data() + row * k, k, whole.b.data(), 50, one.data(),
+                         50, false);
+      CHECK(std::memcmp(one.data(), expected.data() + row * 50, 50 * sizeof(T)) == 0);
+    }
+  }
+}
+
+TEST_CASE("the BLAS guard sets one thread and restores the embedder's number, nested or not") {
+  const auto get = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "openblas_get_num_threads"));
+  const auto set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (get == nullptr || set == nullptr) return;  // another CBLAS
+  const int before = get();
+  for (const int embedder : {1, 2}) {
+    set(embedder);
+    {
+      const detail::SingleThreadBlas outer;
+      CHECK(get() == 1);
+      { const detail::SingleThreadBlas inner; }
+      CHECK(get() == 1);
+    }
+    CHECK(get() == embedder);
+  }
+  set(before);
+}
+
+TEST_CASE("runtime_info names what was found and why") {
+  initialize();
+  initialize();
+  const RuntimeInfo info = runtime_info();
+  CHECK(info.isa == detail::isa_name(detail::active_isa()));
+  CHECK(detail::active_isa() <= detail::hardware_isa());
+  CHECK(!info.cpu_model.empty());
+  CHECK(!info.isa_reason.empty());
+  CHECK(!info.blas_name.empty());
+  CHECK(!info.blas_core_reason.empty());
+  CHECK(!info.product_kernels_reason.empty());
+  CHECK(info.threads == thread_count());
+  CHECK(info.cpus == available_cpus());
+}
+
+TEST_CASE("a warning is given once, and not lost while there is no sink") {
+  std::vector<std::string> given;
+  detail::warn_once("test_products", "[test] nobody hears this");
+  set_warning_sink([&](std::string_view text) { given.emplace_back(text); });
+  detail::warn_once("test_products", "[test] first");
+  detail::warn_once("test_products", "[test] second");
+  set_warning_sink({});
+  CHECK(given == std::vector<std::string>{"[test] first"});
+}
