@@ -11,7 +11,14 @@ namespace hypertape {
 namespace detail {
 
 struct GraphState {
+  /// Shape and dtype of an input, which tangents must match.
+  struct Form {
+    Shape shape;
+    Dtype dtype = Dtype::float64;
+    bool defined = false;
+  };
   Graph graph;
+  std::vector<Form> forms;
   std::optional<Replay> replay;
   bool consumed = false;
 };
@@ -45,6 +52,10 @@ RecordedFunction record_function(ListFunction f, const TensorList& x) {
   for (std::size_t i = 0; i < x.size(); ++i) leaves[i] = make_leaf(x[i], scope, i);
   auto state = std::make_shared<GraphState>();
   state->graph.inputs = x.size();
+  state->forms.reserve(x.size());
+  for (const Tensor& input : x)
+    state->forms.push_back(input.defined() ? GraphState::Form{input.shape(), input.dtype(), true}
+                                           : GraphState::Form{});
   state->graph.outputs = f(leaves);
   state->graph.scope = {scope, scope_bound()};
   RecordedFunction recorded;
@@ -70,14 +81,7 @@ void require_scalar(const char* operation, const TensorList& outputs) {
 TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool consume,
                          TensorList accumulated) {
   if (state.consumed) fail("pullback", "was consumed by an earlier call; keep it with operator() instead");
-  TensorList& outputs = state.graph.outputs;
-  TensorList seeds = cotangents;
-  if (seeds.empty() && outputs.size() == 1) {  // grad: the output itself
-    if (outputs[0].header()->node)
-      seeds.push_back(Tensor::full(outputs[0].shape(), 1.0, outputs[0].dtype()));
-    else
-      return TensorList(state.graph.inputs);
-  }
+  const TensorList& outputs = state.graph.outputs, &seeds = cotangents;
   if (seeds.size() != outputs.size())
     fail("pullback", seeds.size(), " cotangents given for ", outputs.size(), " outputs");
   for (std::size_t k = 0; k < seeds.size(); ++k) {
@@ -90,9 +94,24 @@ TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool c
   return pull_graph(state.graph, seeds, consume, std::move(accumulated));
 }
 
+TensorList pull_scalar(GraphState& state) {
+  const Tensor& output = state.graph.outputs.front();
+  if (!output.header()->node) return TensorList(state.graph.inputs);
+  return pull_recorded(state, {Tensor::full(output.shape(), 1.0, output.dtype())}, true);
+}
+
 TensorList push_recorded(GraphState& state, const TensorList& tangents) {
   if (tangents.size() != state.graph.inputs)
     fail("linearize", tangents.size(), " tangents given for ", state.graph.inputs, " inputs");
+  for (std::size_t i = 0; i < tangents.size(); ++i) {
+    if (!tangents[i].defined()) continue;
+    const GraphState::Form& form = state.forms[i];
+    if (!form.defined) fail("linearize", "tangent ", i, " is given for an absent input");
+    require_floating("linearize", tangents[i]);
+    if (tangents[i].shape() != form.shape || tangents[i].dtype() != form.dtype)
+      fail("linearize", "tangent ", i, " has shape ", tangents[i].shape(), " and dtype ", tangents[i].dtype(),
+           ", but the input has shape ", form.shape, " and dtype ", form.dtype);
+  }
   if (!state.replay) state.replay.emplace(state.graph);
   return (*state.replay)(state.graph, tangents);
 }

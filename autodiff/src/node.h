@@ -80,6 +80,8 @@ struct OpRule {
   void (*push)(Push&);
   /// Ends the attributes stored in a node; null if trivial.
   void (*destroy_attributes)(void*) noexcept = nullptr;
+  /// The operation's name where several share the rule; null if it is `name`.
+  const char* (*name_from)(const void* attributes) noexcept = nullptr;
 };
 
 struct Edge {
@@ -115,6 +117,8 @@ struct Node : TapeRecord {
     return static_cast<std::uint32_t>(__builtin_popcount(saves.inputs) + __builtin_popcount(saves.outputs));
   }
   Saved* saved() noexcept { return reinterpret_cast<Saved*>(edges() + input_count); }
+  /// For messages: the public function that made the node.
+  const char* name() noexcept { return rule->name_from ? rule->name_from(attributes()) : rule->name; }
   void* attributes() noexcept { return reinterpret_cast<std::byte*>(this) + attribute_offset; }
   /// Lets go of saved tensors and edges: what a consuming pullback does node by node.
   void consume() noexcept;

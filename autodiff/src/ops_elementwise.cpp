@@ -45,11 +45,14 @@ struct Function {
   unsigned differentiable;
   Saves (*saves)(unsigned linked);
   ElementwiseKernels (*kernel)(unsigned mask);  ///< plain for 0, else dual
+  /// For pulls that are t times one tensor: that tensor, else null.
+  const Tensor* (*factor)(int operand, const Primal& primal);
   /// Contribution of operand i: the formula pull<i> at cotangent or tangent t.
   Tensor (*pull)(int operand, const Primal& primal, double scalar, const Tensor& t);
 };
 
 Tensor apply(const Function& function, double scalar, std::span<const Operand> operands);
+const Tensor* no_factor(int, const Primal&) { return nullptr; }
 
 // --- Functions from the structs
 // ----------------------------------------------------------------------------------
@@ -60,6 +63,7 @@ inline constexpr ElementwiseCode code_of = ElementwiseCode::count;
   template <>                     \
   inline constexpr ElementwiseCode code_of<elementwise::Op> = ElementwiseCode::name;
 #define HYPERTAPE_BINARY(Op, name) HYPERTAPE_UNARY(Op, name)
+#define HYPERTAPE_TERNARY(Op, name) HYPERTAPE_UNARY(Op, name)
 #define HYPERTAPE_WITH_SCALAR(Op, name) HYPERTAPE_UNARY(Op, name)
 #include "hypertape/core/elementwise.def"
 
@@ -68,6 +72,7 @@ constexpr const char* name_of_op() {
   constexpr const char* names[] = {
 #define HYPERTAPE_UNARY(Op, name) #name,
 #define HYPERTAPE_BINARY(Op, name) #name,
+#define HYPERTAPE_TERNARY(Op, name) #name,
 #define HYPERTAPE_WITH_SCALAR(Op, name) #name,
 #include "hypertape/core/elementwise.def"
   };
@@ -77,29 +82,21 @@ constexpr const char* name_of_op() {
 template <class Op>
 constexpr int pull_count = static_cast<int>(std::size(Op::uses));
 
-constexpr Saves saves_of_uses(unsigned uses) { return {uses & 3u, uses >> 2 & 1u}; }
+constexpr Saves saves_of_uses(unsigned uses) { return {uses & 7u, uses >> 3 & 1u}; }
+
+constexpr unsigned nth_bit(unsigned bits, std::size_t n) {
+  for (; n > 0; --n) bits &= bits - 1;
+  return static_cast<unsigned>(__builtin_ctz(bits));
+}
 
 // Calls body(a, b...) with what `uses` names, in order.
 template <unsigned uses, class Body>
 auto with_used(const Primal& primal, Body&& body) {
-  constexpr bool a = (uses & elementwise::uses_first) != 0, b = (uses & elementwise::uses_second) != 0,
-                 y = (uses & elementwise::uses_output) != 0;
-  if constexpr (a && b && y)
-    return body(primal.input(0), primal.input(1), primal.output());
-  else if constexpr (a && b)
-    return body(primal.input(0), primal.input(1));
-  else if constexpr (a && y)
-    return body(primal.input(0), primal.output());
-  else if constexpr (b && y)
-    return body(primal.input(1), primal.output());
-  else if constexpr (a)
-    return body(primal.input(0));
-  else if constexpr (b)
-    return body(primal.input(1));
-  else if constexpr (y)
-    return body(primal.output());
-  else
-    return body();
+  const auto tensor = [&](unsigned bit) -> const Tensor& {
+    return bit == 3 ? primal.output() : primal.input(static_cast<int>(bit));
+  };
+  return [&]<std::size_t... k>(std::index_sequence<k...>) { return body(tensor(nth_bit(uses, k))...); }
+  (std::make_index_sequence<static_cast<std::size_t>(__builtin_popcount(uses))>());
 }
 
 template <class Op, int operand>
@@ -133,15 +130,34 @@ struct OpFunction {
     });
   }
   static Tensor pull(int operand, const Primal& primal, double scalar, const Tensor& t) {
-    if constexpr (pull_count < Op >> 1)
-      if (operand == 1) return pull_one<1>(primal, scalar, t);
-    return pull_one<0>(primal, scalar, t);
+    Tensor result;
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      (void)((static_cast<int>(i) == operand &&
+              (result = pull_one<static_cast<int>(i)>(primal, scalar, t), true)) ||
+             ...);
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(pull_count<Op>)>());
+    return result;
+  }
+  static const Tensor* factor(int operand, const Primal& primal) {
+    const Tensor* result = nullptr;
+    if constexpr (requires { Op::product; }) {
+      [&]<std::size_t... i>(std::index_sequence<i...>) {
+        const auto look = [&]<std::size_t k>() {
+          if constexpr (Op::product[k])
+            with_used<Op::uses[k]>(primal, [&](const Tensor& other) { result = &other; });
+        };
+        ((static_cast<int>(i) == operand ? look.template operator()<i>() : void()), ...);
+      }
+      (std::make_index_sequence<static_cast<std::size_t>(pull_count<Op>)>());
+    }
+    return result;
   }
   static const Function function;
 };
 template <class Op>
-const Function OpFunction<Op>::function = {name_of_op<Op>(), Op::arity, (1u << pull_count<Op>)-1, saves,
-                                           kernel,           pull};
+const Function OpFunction<Op>::function = {
+    name_of_op<Op>(), Op::arity, (1u << pull_count<Op>)-1, saves, kernel, factor, pull};
 
 // The second derivative as a function of its own: s * d pull<operand>(t, used...) / d argument j.
 template <class Op, int operand, int j>
@@ -169,17 +185,21 @@ struct SecondPullFunction {
     const auto position = static_cast<std::size_t>(argument);
     // All of one shape, so that the Jacobian is diagonal and a tangent along one argument is also its
     // cotangent.
+    // A tangent, unlike a cotangent, may be smaller than the result.
+    Shape shape = t.shape();
+    for (int i = 0; i <= pull_arity; ++i)
+      shape = broadcast_shapes(name_of_op<Op>(), shape, primal.input(i).shape());
     TensorList x;
-    for (int i = 0; i <= pull_arity; ++i) x.push_back(expand(primal.input(i), t.shape()));
+    for (int i = 0; i <= pull_arity; ++i) x.push_back(expand(primal.input(i), shape));
     TensorList tangents(x.size());
-    tangents[position] = t;
+    tangents[position] = expand(t, shape);
     return jvp([scalar](const TensorList& all) { return formula(scalar, all); }, x, tangents).second;
   }
   static const Function function;
 };
 template <class Op, int operand, int j>
 const Function SecondPullFunction<Op, operand, j>::function = {
-    name_of_op<Op>(), pull_arity + 1, (1u << (pull_arity + 1)) - 1, saves, kernel, pull};
+    name_of_op<Op>(), pull_arity + 1, (1u << (pull_arity + 1)) - 1, saves, kernel, no_factor, pull};
 
 template <class Op, int operand>
 struct PullFunction {
@@ -216,8 +236,8 @@ struct PullFunction {
   static const Function function;
 };
 template <class Op, int operand>
-const Function PullFunction<Op, operand>::function = {name_of_op<Op>(), arity, (1u << arity) - 1, saves,
-                                                      kernel,           pull};
+const Function PullFunction<Op, operand>::function = {
+    name_of_op<Op>(), arity, (1u << arity) - 1, saves, kernel, no_factor, pull};
 
 // --- Applying a function
 // -----------------------------------------------------------------------------------------
@@ -229,6 +249,16 @@ void pull_elementwise(Pull& pull) {
   const Function& function = *attributes.function;
   for (int i = 0; i < function.arity; ++i) {
     if (!(function.differentiable >> i & 1u) || !pull.needs(i)) continue;
+    if constexpr (broadcasts) {
+      // Summed to a scalar, a product is a dot: the same additions in the same order, without the product in
+      // memory.
+      const Shape& shape = pull.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(i)];
+      const Tensor* factor = shape.size() == 1 ? function.factor(i, pull) : nullptr;
+      if (factor && same_shape(*factor->header(), *pull.cotangent().header())) {
+        pull.gradients[static_cast<std::size_t>(i)] = reshape(dot(pull.cotangent(), *factor), shape);
+        continue;
+      }
+    }
     Tensor gradient = function.pull(i, pull, attributes.scalar, pull.cotangent());
     if (!gradient.defined()) continue;  // the formula does not depend on this operand
     if constexpr (broadcasts)
@@ -260,8 +290,13 @@ void push_elementwise(Push& push) {
   push.results[0] = std::move(total);
 }
 
-constexpr OpRule elementwise_rule = {"elementwise", pull_elementwise<false>, push_elementwise<false>};
-constexpr OpRule broadcast_rule = {"elementwise (broadcast)", pull_elementwise<true>, push_elementwise<true>};
+const char* name_of_function(const void* attributes) noexcept {
+  return static_cast<const ElementwiseAttributes*>(attributes)->function->name;
+}
+constexpr OpRule elementwise_rule = {"elementwise", pull_elementwise<false>, push_elementwise<false>, nullptr,
+                                     name_of_function};
+constexpr OpRule broadcast_rule = {"elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr,
+                                   name_of_function};
 
 // The one scope whose tangents a dual kernel can carry: all of the operands' active tangents belong to it,
 // they are plain numbers, and no operand serves a scope below it. 0 if the tangents need operations of their
@@ -401,6 +436,11 @@ namespace hypertape {
 #define HYPERTAPE_BINARY(Op, name)                                                      \
   Tensor name(Operand a, Operand b) {                                                   \
     const std::array<Operand, 2> operands{a, b};                                        \
+    return detail::apply(detail::OpFunction<elementwise::Op>::function, 0.0, operands); \
+  }
+#define HYPERTAPE_TERNARY(Op, name)                                                     \
+  Tensor name(Operand a, Operand b, Operand c) {                                        \
+    const std::array<Operand, 3> operands{a, b, c};                                     \
     return detail::apply(detail::OpFunction<elementwise::Op>::function, 0.0, operands); \
   }
 #define HYPERTAPE_WITH_SCALAR(Op, name)                                                   \

@@ -86,7 +86,7 @@ void Node::consume() noexcept {
 
 Unpacked::Unpacked(Node& node, Primal& view, bool take) {
   if (node.consumed)
-    fail(node.rule->name,
+    fail(node.name(),
          "its derivative was already taken and its saved tensors are gone; use vjp or linearize "
          "for a pullback that may be called again");
   view.attribute_bytes = node.attributes();
@@ -94,7 +94,7 @@ Unpacked::Unpacked(Node& node, Primal& view, bool take) {
   const auto unpack = [&](Saved& saved) -> const Tensor& {
     const Storage& storage = *saved.tensor.header()->storage;
     if (storage.version.load(std::memory_order_relaxed) != saved.version)
-      fail(node.rule->name, "a tensor of shape ", saved.tensor.shape(),
+      fail(node.name(), "a tensor of shape ", saved.tensor.shape(),
            " that its derivative needs was overwritten by assign() after it was used; assign before, or to a "
            "copy");
     Tensor& held = tensors_[slot++];

@@ -7,7 +7,14 @@ namespace {
 
 constexpr int max_operands = ElementwiseCall::max_inputs + 2;
 // Elements of a cheap kernel that are worth a thread of their own.
-constexpr std::int64_t parallel_grain = 32768;
+constexpr std::int64_t parallel_grain = 8192;
+
+// Pieces of about `grain` elements, as even as whole cache lines allow: an uneven split leaves a thread
+// waiting.
+std::int64_t even_grain(std::int64_t size, std::int64_t grain) {
+  const std::int64_t pieces = std::max<std::int64_t>((size + grain - 1) / grain, 1);
+  return std::max<std::int64_t>(((size + pieces - 1) / pieces + 63) / 64 * 64, 64);
+}
 // A gathered piece of one operand: small enough that all of them stay in the first-level cache.
 constexpr std::int64_t block = 256;
 
@@ -44,40 +51,38 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
     unit &= inner_step[k] == 1;
   }
 
+  const std::int64_t grain = even_grain(length, parallel_grain / call.kernel.cost);
   walk.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, max_operands>& offset) {
-    const void* in[max_operands];
-    void* out[2] = {};
-    if (unit) {
-      for (int k = 0; k < call.input_count; ++k)
-        in[k] = base[static_cast<std::size_t>(k)] + offset[static_cast<std::size_t>(k)];
-      for (int k = 0; k < call.output_count; ++k) {
-        const auto operand = static_cast<std::size_t>(call.input_count + k);
-        out[k] = base[operand] + offset[operand];
+    parallel_ranges(length, grain, [&](std::int64_t first, std::int64_t last) {
+      const void* in[max_operands];
+      void* out[2] = {};
+      alignas(64) T pieces[ElementwiseCall::max_inputs][block];
+      const std::int64_t width = unit ? last - first : std::min(block, last - first);
+      for (std::int64_t begin = first; begin < last; begin += width) {
+        const std::int64_t count = std::min(width, last - begin);
+        for (int k = 0; k < call.input_count; ++k) {
+          const auto operand = static_cast<std::size_t>(k);
+          const std::int64_t step = inner_step[operand];
+          const T* source = base[operand] + offset[operand] + begin * step;
+          if (step == 0 && begin == first)
+            std::fill_n(pieces[k], count, *source);  // stays for all blocks
+          else if (step > 1 || step < 0)
+            gather(source, step, count, pieces[k]);
+          in[k] = step == 1 ? source : pieces[k];
+        }
+        for (int k = 0; k < call.output_count; ++k) {
+          const auto operand = static_cast<std::size_t>(call.input_count + k);
+          out[k] = base[operand] + offset[operand] + begin;  // outputs are contiguous
+        }
+        loop(count, in, out, call.scalar);
       }
-      loop(length, in, out, call.scalar);
-      return;
-    }
-    alignas(64) T pieces[ElementwiseCall::max_inputs][block];
-    for (std::int64_t begin = 0; begin < length; begin += block) {
-      const std::int64_t count = std::min(block, length - begin);
-      for (int k = 0; k < call.input_count; ++k) {
-        const auto operand = static_cast<std::size_t>(k);
-        const T* source = base[operand] + offset[operand] + begin * inner_step[operand];
-        if (inner_step[operand] != 1) gather(source, inner_step[operand], count, pieces[k]);
-        in[k] = inner_step[operand] == 1 ? source : pieces[k];
-      }
-      for (int k = 0; k < call.output_count; ++k) {
-        const auto operand = static_cast<std::size_t>(call.input_count + k);
-        out[k] = base[operand] + offset[operand] + begin;  // outputs are contiguous
-      }
-      loop(count, in, out, call.scalar);
-    }
+    });
   });
 }
 
 template <class T>
 void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t size) {
-  const std::int64_t grain = parallel_grain / call.kernel.cost;
+  const std::int64_t grain = even_grain(size, parallel_grain / call.kernel.cost);
   const auto run = [&](std::int64_t begin, std::int64_t end) {
     const void* in[ElementwiseCall::max_inputs];
     void* out[2] = {};

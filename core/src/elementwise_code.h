@@ -10,6 +10,7 @@ namespace hypertape::detail {
 enum class ElementwiseCode : std::uint8_t {
 #define HYPERTAPE_UNARY(Op, name) name,
 #define HYPERTAPE_BINARY(Op, name) name,
+#define HYPERTAPE_TERNARY(Op, name) name,
 #define HYPERTAPE_WITH_SCALAR(Op, name) name,
 #include "hypertape/core/elementwise.def"
   count
@@ -29,7 +30,7 @@ struct ElementwiseKernels {
 /// Kernels of one operation. `mask` says which operands carry a tangent; a dual kernel reads the operands,
 /// then those tangents in order, and writes the plain kernel's value, bit for bit, and the tangent.
 struct OpKernels {
-  static constexpr int max_arity = 2, max_pull_arity = 4;
+  static constexpr int max_arity = 3, max_pull_arity = 4;
   ElementwiseKernels value;
   ElementwiseKernels dual[1 << max_arity];
   /// Fused pull<i>(t, used...).

@@ -6,8 +6,9 @@
 //   is
 //             diagonal, so the same formula gives the tangent that operand i contributes from its tangent t.
 //             Instantiated for elements (a fused kernel) and for Tensor (public operations, any order).
-//   uses[i]   what pull<i> reads besides t, in this order: first operand, second operand, output
+//   uses[i]   what pull<i> reads besides t, in this order: first to third operand, output
 //   fused[i]  whether pull<i> is a kernel of its own; if not, it is a single public operation already
+//   product   (optional) whether pull<i> is t times one used tensor: summed to a scalar, it is a dot product
 //   cost      passes over memory that evaluating the body takes as long as; 1 if not given
 //   domain    where tests sample each operand; kinks are points where the derivative jumps
 //
@@ -29,7 +30,7 @@ struct Constant {
 
 namespace elementwise {
 
-inline constexpr unsigned uses_nothing = 0, uses_first = 1, uses_second = 2, uses_output = 4;
+inline constexpr unsigned uses_nothing = 0, uses_first = 1, uses_second = 2, uses_third = 4, uses_output = 8;
 struct Interval {
   double low, high;
 };
@@ -146,12 +147,48 @@ struct Multiply {
   static constexpr int arity = 2;
   static constexpr unsigned uses[] = {uses_second, uses_first};
   static constexpr bool fused[] = {false, false};
+  static constexpr bool product[] = {true, true};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink = no_kink;
   static auto value(Constant, const auto& a, const auto& b) { return a * b; }
   template <int>
   static auto pull(Constant, const auto& t, const auto& other) {
     return t * other;
+  }
+};
+
+/// a b + c: two roundings, like the operations it stands for. An optimizer's update in one pass.
+struct MultiplyAdd {
+  static constexpr int arity = 3;
+  static constexpr unsigned uses[] = {uses_second, uses_first, uses_nothing};
+  static constexpr bool fused[] = {false, false, false};
+  static constexpr bool product[] = {true, true, false};
+  static constexpr Interval domain[] = {{-3, 3}, {-3, 3}, {-3, 3}};
+  static constexpr double kink = no_kink;
+  static auto value(Constant, const auto& a, const auto& b, const auto& c) { return a * b + c; }
+  template <int operand>
+  static auto pull(Constant, const auto& t, const auto&... other) {
+    if constexpr (operand == 2)
+      return t;
+    else
+      return (t * ... * other);
+  }
+};
+
+/// l x^2: an element of a weighted squared norm, as in regularisation with a factor for each weight.
+struct WeightedSquare {
+  static constexpr int arity = 2;
+  static constexpr unsigned uses[] = {uses_second, uses_first | uses_second};
+  static constexpr bool fused[] = {true, true};
+  static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
+  static constexpr double kink = no_kink;
+  static auto value(Constant, const auto& l, const auto& x) { return l * (x * x); }
+  template <int operand>
+  static auto pull(Constant, const auto& t, const auto& a, const auto&... x) {
+    if constexpr (operand == 0)
+      return t * (a * a);
+    else
+      return t * (a * ((x + ...) + (x + ...)));
   }
 };
 

@@ -16,7 +16,6 @@
 // float, and `T(2) * x` would give a Dual a tangent of 0 * x, NaN where x is infinite.
 #pragma once
 
-
 #include <concepts>
 #include <cstdint>
 #include <limits>

@@ -5,11 +5,11 @@
 namespace hypertape::optim {
 namespace {
 
-// A setting as a number (constant) or as tensors (hyperparameter): `tensor` is absent for a constant.
+// A setting as a number (constant) or as a tensor (hyperparameter): `tensor` is absent for a constant.
 struct Value {
   Tensor tensor;
   double number = 0.0;
-  Tensor times(const Tensor& x) const { return tensor.defined() ? tensor * x : number * x; }
+  Tensor as(Dtype dtype) const { return tensor.defined() ? tensor : Tensor::scalar(number, dtype); }
 };
 
 Value value_of(const Setting& setting, const NamedTensors& h) {
@@ -57,15 +57,11 @@ State update(const SgdOptions& options, const State& state, const TensorList& gr
   next.parameters.reserve(count);
   next.slots.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
-    Tensor carried = momentum.times(state.slots[i]);
-    if (!options.dampened) {
-      next.slots.push_back(std::move(carried) + gradients[i]);
-    } else if (momentum.tensor.defined()) {
-      next.slots.push_back(std::move(carried) + (1.0 - momentum.tensor) * gradients[i]);
-    } else {
-      next.slots.push_back(std::move(carried) + (1.0 - momentum.number) * gradients[i]);
-    }
-    next.parameters.push_back(state.parameters[i] - rates[i].times(next.slots[i]));
+    const Tensor &w = state.parameters[i], &v = state.slots[i];
+    const Tensor beta = momentum.as(w.dtype());
+    next.slots.push_back(
+        multiply_add(beta, v, options.dampened ? (1.0 - beta) * gradients[i] : gradients[i]));
+    next.parameters.push_back(multiply_add(negate(rates[i].as(w.dtype())), next.slots.back(), w));
   }
   return next;
 }
@@ -78,11 +74,12 @@ TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent,
   TensorList result(count);
   for (std::size_t i = 0; i < count; ++i) {
     const Tensor &w = cotangent.parameters[i], &v = cotangent.slots[i];
-    Tensor g;
-    if (w.defined()) g = -rates[i].times(w);
-    if (v.defined()) g = g.defined() ? std::move(g) + v : v;
-    if (g.defined() && options.dampened)
-      g = momentum.tensor.defined() ? (1.0 - momentum.tensor) * g : (1.0 - momentum.number) * g;
+    Tensor g = v;
+    if (w.defined()) {
+      const Tensor step = negate(rates[i].as(w.dtype()));
+      g = v.defined() ? multiply_add(step, w, v) : step * w;
+    }
+    if (g.defined() && options.dampened) g = (1.0 - momentum.as(g.dtype())) * g;
     result[i] = std::move(g);
   }
   return result;

@@ -52,6 +52,8 @@ struct HYPERTAPE_API RecordedFunction {
 HYPERTAPE_API RecordedFunction record_function(ListFunction f, const TensorList& x);
 HYPERTAPE_API TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool consume,
                                        TensorList accumulated = {});
+/// The gradient of a function's only output, of one element; uses the graph up.
+HYPERTAPE_API TensorList pull_scalar(GraphState& state);
 HYPERTAPE_API TensorList push_recorded(GraphState& state, const TensorList& tangents);
 HYPERTAPE_API std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
                                                               const TensorList& tangents);
@@ -114,7 +116,7 @@ auto value_and_grad(F&& f, const X& x) {
     } else if constexpr (std::same_as<Auxiliary, TensorList>) {
       for (Tensor& tensor : auxiliary) tensor = detail::leave_scope(*recorded.state, tensor);
     }
-    TensorList gradients = detail::pull_recorded(*recorded.state, {}, true);
+    TensorList gradients = detail::pull_scalar(*recorded.state);
     return std::pair(std::pair(std::move(recorded.values.front()), std::move(auxiliary)),
                      detail::from_list<X>(std::move(gradients)));
   } else {
@@ -122,7 +124,7 @@ auto value_and_grad(F&& f, const X& x) {
     const auto main = [&](const TensorList& inputs) { return TensorList{detail::call_with<X>(f, inputs)}; };
     detail::RecordedFunction recorded = detail::record_function(main, detail::as_list(x));
     detail::require_scalar("value_and_grad", recorded.values);
-    TensorList gradients = detail::pull_recorded(*recorded.state, {}, true);
+    TensorList gradients = detail::pull_scalar(*recorded.state);
     return std::pair(std::move(recorded.values.front()), detail::from_list<X>(std::move(gradients)));
   }
 }

@@ -19,6 +19,7 @@ namespace hypertape {
 // ------------------------------
 #define HYPERTAPE_UNARY(Op, name) HYPERTAPE_API Tensor name(Operand x);
 #define HYPERTAPE_BINARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b);
+#define HYPERTAPE_TERNARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b, Operand c);
 #define HYPERTAPE_WITH_SCALAR(Op, name) HYPERTAPE_API Tensor name(Operand x, double scalar);
 #include "hypertape/core/elementwise.def"
 
