@@ -81,7 +81,7 @@ void require_scalar(const char* operation, const TensorList& outputs) {
 TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool consume,
                          TensorList accumulated) {
   if (state.consumed) fail("pullback", "was consumed by an earlier call; keep it with operator() instead");
-  const TensorList& outputs = state.graph.outputs, &seeds = cotangents;
+  const TensorList &outputs = state.graph.outputs, &seeds = cotangents;
   if (seeds.size() != outputs.size())
     fail("pullback", seeds.size(), " cotangents given for ", outputs.size(), " outputs");
   for (std::size_t k = 0; k < seeds.size(); ++k) {

@@ -247,8 +247,19 @@ template <bool broadcasts>
 void pull_elementwise(Pull& pull) {
   const auto& attributes = pull.attributes<ElementwiseAttributes>();
   const Function& function = *attributes.function;
-  for (int i = 0; i < function.arity; ++i) {
+  int last = -1;
+  for (int i = 0; i < function.arity; ++i)
+    if ((function.differentiable >> i & 1u) && pull.needs(i)) last = i;
+  for (int i = 0; i <= last; ++i) {
     if (!(function.differentiable >> i & 1u) || !pull.needs(i)) continue;
+    if constexpr (!broadcasts) {
+      // The cotangent's last use may lend its memory.
+      const Tensor* factor = i == last ? function.factor(i, pull) : nullptr;
+      if (factor) {
+        pull.gradients[static_cast<std::size_t>(i)] = multiply(std::move(pull.cotangents[0]), *factor);
+        return;
+      }
+    }
     if constexpr (broadcasts) {
       // Summed to a scalar, a product is a dot: the same additions in the same order, without the product in
       // memory.
@@ -324,38 +335,62 @@ std::uint64_t dual_scope(const Function& function, std::span<const Operand> oper
   return scope;
 }
 
-struct Result {
-  Tensor value;
-  bool broadcasts = false;
+// Which operands take part in derivatives, one bit each.
+struct Participation {
+  unsigned recorded = 0;  ///< serves an active scope, in an operand with a derivative
+  bool tangents = false;
+  bool any = false;
 };
 
-// Output memory: a donated operand of the output's shape, or fresh.
-Result make_output(const Function& function, std::span<const Operand> operands, bool may_donate) {
-  const Header& first = header_of(function.name, *operands[0]);
+Participation participation_of(const Function& function, std::span<const Operand> operands) {
+  Participation part;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const Header& header = header_of(function.name, *operands[i]);
+    if (!header.node && !header.tangents) continue;
+    const Links links = links_of_linked(header);
+    if (links.recorded && (function.differentiable >> i & 1u)) part.recorded |= 1u << i;
+    part.tangents |= links.tangents;
+    part.any |= links.any();
+  }
+  return part;
+}
+
+// Checks the operands; returns whether they all have the shape of the first.
+bool check_operands(const Function& function, std::span<const Operand> operands) {
+  const Header& first = *operands[0]->header();
   if (!is_floating(first.dtype)) require_floating(function.name, *operands[0]);
   bool same = true;
   for (std::size_t i = 1; i < operands.size(); ++i) {
-    const Header& other = header_of(function.name, *operands[i]);
+    const Header& other = *operands[i]->header();
     if (other.dtype != first.dtype) require_same_dtype(function.name, *operands[0], *operands[i]);
     same &= same_shape(first, other);
   }
-  if (same) {
-    if (may_donate)
-      for (const Operand& operand : operands)
-        if (is_donatable(operand)) return {make_alias(*operand), false};
-    return {make_like(first), false};
-  }
+  return same;
+}
+
+Shape broadcast_shape(const Function& function, std::span<const Operand> operands) {
   Shape shape = operands[0]->shape();
   for (std::size_t i = 1; i < operands.size(); ++i)
     shape = broadcast_shapes(function.name, shape, operands[i]->shape());
-  if (may_donate)
-    for (const Operand& operand : operands)
-      if (is_donatable(operand) && operand->shape() == shape) return {make_alias(*operand), true};
-  return {make_tensor(shape, first.dtype), true};
+  return shape;
+}
+
+// The operand whose header and memory the result may take over, or -1: handed over, nobody else holds it, no
+// rule will need its old values, and it carries no tangent.
+int find_donor(std::span<const Operand> operands, unsigned saved, bool same, const Shape& shape) {
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (!operands[i].given() || (saved >> i & 1u) || !is_donatable(operands[i])) continue;
+    const Header& header = *operands[i]->header();
+    if (header.tangents || (!same && operands[i]->shape() != shape)) continue;
+    bool alone = true;
+    for (std::size_t k = 0; k < operands.size(); ++k) alone &= k == i || operands[k]->header() != &header;
+    if (alone) return static_cast<int>(i);
+  }
+  return -1;
 }
 
 void run(const Function& function, double scalar, std::span<const Operand> operands, unsigned mask,
-         std::uint64_t scope, Tensor& value, Tensor* tangent) {
+         std::uint64_t scope, const Tensor& value, const Tensor* tangent) {
   ElementwiseCall call;
   call.kernel = function.kernel(mask);
   call.scalar = scalar;
@@ -367,61 +402,98 @@ void run(const Function& function, double scalar, std::span<const Operand> opera
   backend_of(value).elementwise(call);
 }
 
-Tensor apply_linked(const Function& function, double scalar, std::span<const Operand> operands) {
-  Links links;
-  unsigned recorded = 0;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    const Links one = links_of(*operands[i]);
-    if (one.recorded && (function.differentiable >> i & 1u)) recorded |= 1u << i;
-    links = links | one;
-  }
-  Result result = make_output(function, operands, false);
-  unsigned mask = 0;
-  const std::uint64_t scope = links.tangents ? dual_scope(function, operands, mask) : 0;
-  const bool dual = scope != 0 && mask != 0 && function.kernel(mask);
-  Tensor tangent;
-  if (dual) tangent = make_like(*result.value.header());
-  run(function, scalar, operands, dual ? mask : 0, scope, result.value, dual ? &tangent : nullptr);
+Tensor make_output(std::span<const Operand> operands, bool same, const Shape& shape) {
+  const Header& first = *operands[0]->header();
+  return same ? make_like(first) : make_tensor(shape, first.dtype);
+}
 
+// A donor's links to scopes that are not active.
+void drop_links(Tensor& tensor) noexcept {
+  if (TapeRecord* node = std::exchange(tensor.header()->node, nullptr)) release(node);
+}
+
+template <class Attributes>
+Node* record(const OpRule& rule, const Function& function, unsigned recorded, const Attributes& attributes,
+             std::span<const Tensor* const> inputs, Tensor& value) {
+  Tensor* const out = &value;
+  Node* node = make_node(rule, function.saves(recorded), sizeof(Attributes), inputs, {&out, 1});
+  new (node->attributes()) Attributes(attributes);
+  return node;
+}
+
+template <class Attributes>
+Tensor apply_linked(const OpRule& rule, const Attributes& attributes, std::span<const Operand> operands,
+                    const Participation& part, bool same, const Shape& shape) {
+  const Function& function = *attributes.function;
   std::array<const Tensor*, max_arguments> in{};
   for (std::size_t i = 0; i < operands.size(); ++i) in[i] = &*operands[i];
   const std::span<const Tensor* const> inputs(in.data(), operands.size());
-  const std::array<Tensor*, 1> out{&result.value};
-  BroadcastAttributes attributes;
-  attributes.function = &function;
-  attributes.scalar = scalar;
-  if (result.broadcasts)
-    for (std::size_t i = 0; i < operands.size(); ++i) attributes.shapes[i] = operands[i]->shape();
-  const OpRule& rule = result.broadcasts ? broadcast_rule : elementwise_rule;
-
-  Node* node = nullptr;
-  if (recorded) {
-    const std::size_t bytes = result.broadcasts ? sizeof(BroadcastAttributes) : sizeof(ElementwiseAttributes);
-    node = make_node(rule, function.saves(recorded), bytes, inputs, out);
-    if (result.broadcasts)
-      new (node->attributes()) BroadcastAttributes(attributes);
-    else
-      new (node->attributes()) ElementwiseAttributes(attributes);
+  if (!part.tangents) {
+    const Saves saves = function.saves(part.recorded);
+    const int donor = saves.outputs ? -1 : find_donor(operands, saves.inputs, same, shape);
+    Tensor value;
+    if (donor < 0) {
+      value = make_output(operands, same, shape);
+      run(function, attributes.scalar, operands, 0, 0, value, nullptr);
+    } else {
+      // make_node sees input and output in one header, and hands the old node from one to the other.
+      const Operand& operand = operands[static_cast<std::size_t>(donor)];
+      run(function, attributes.scalar, operands, 0, 0, *operand, nullptr);
+      value = operand.take();
+      in[static_cast<std::size_t>(donor)] = &value;
+    }
+    if (!part.recorded) {
+      drop_links(value);
+      return value;
+    }
+    Node* node = record(rule, function, part.recorded, attributes, inputs, value);
+    Tensor* const out = &value;
+    save_outputs(*node, {&out, 1});
+    return value;
   }
+
+  unsigned mask = 0;
+  const std::uint64_t scope = dual_scope(function, operands, mask);
+  const bool dual = scope != 0 && mask != 0 && function.kernel(mask);
+  Tensor value = make_output(operands, same, shape);
+  Tensor tangent;
+  if (dual) tangent = make_like(*value.header());
+  run(function, attributes.scalar, operands, dual ? mask : 0, scope, value, dual ? &tangent : nullptr);
+  Node* node = part.recorded ? record(rule, function, part.recorded, attributes, inputs, value) : nullptr;
+  Tensor* const out = &value;
   if (dual)
-    attach_tangent(result.value, scope, std::move(tangent));
-  else if (links.tangents && (scope == 0 || mask != 0))
-    push_tangents(rule, &attributes, inputs, out);
-  if (node) save_outputs(*node, out);
-  return std::move(result.value);
+    attach_tangent(value, scope, std::move(tangent));
+  else if (scope == 0 || mask != 0)
+    push_tangents(rule, &attributes, inputs, {&out, 1});
+  if (node) save_outputs(*node, {&out, 1});
+  return value;
 }
 
 Tensor apply(const Function& function, double scalar, std::span<const Operand> operands) {
-  Links links;
-  for (const Operand& operand : operands)
-    if (operand->defined())
-      links = links | links_of(*operand);
-    else
-      fail_absent(function.name);
-  if (links.any()) return apply_linked(function, scalar, operands);
-  Result result = make_output(function, operands, true);
-  run(function, scalar, operands, 0, 0, result.value, nullptr);
-  return std::move(result.value);
+  const Participation part = participation_of(function, operands);
+  const bool same = check_operands(function, operands);
+  const Shape shape = same ? Shape() : broadcast_shape(function, operands);
+  if (!part.any) {
+    const int donor = find_donor(operands, 0, same, shape);
+    if (donor >= 0) {
+      const Operand& operand = operands[static_cast<std::size_t>(donor)];
+      run(function, scalar, operands, 0, 0, *operand, nullptr);
+      Tensor value = operand.take();
+      drop_links(value);
+      return value;
+    }
+    Tensor value = make_output(operands, same, shape);
+    run(function, scalar, operands, 0, 0, value, nullptr);
+    return value;
+  }
+  if (same)
+    return apply_linked(elementwise_rule, ElementwiseAttributes{&function, scalar}, operands, part, true,
+                        shape);
+  BroadcastAttributes attributes;
+  attributes.function = &function;
+  attributes.scalar = scalar;
+  for (std::size_t i = 0; i < operands.size(); ++i) attributes.shapes[i] = operands[i]->shape();
+  return apply_linked(broadcast_rule, attributes, operands, part, false, shape);
 }
 
 }  // namespace

@@ -142,7 +142,11 @@ Node* make_node(const OpRule& rule, Saves saves, std::size_t attribute_bytes,
     const Header& header = *inputs[i]->header();
     Node* producer = static_cast<Node*>(header.node);
     if (!producer || !is_active(producer->min_scope)) continue;
-    retain(header.node);
+    // An operand that became the output hands its reference over.
+    if (outputs.size() == 1 && outputs[0]->header() == &header)
+      outputs[0]->header()->node = nullptr;
+    else
+      retain(header.node);
     edge->node = producer;
     edge->output = header.output;
     number = std::max(number, producer->number);
@@ -161,6 +165,7 @@ Node* make_node(const OpRule& rule, Saves saves, std::size_t attribute_bytes,
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     Header& header = *outputs[k]->header();
     if (k > 0) retain(static_cast<TapeRecord*>(node));
+    if (header.node) release(header.node);  // of a scope that is not active
     header.node = node;
     header.output = static_cast<std::uint32_t>(k);
   }

@@ -169,6 +169,8 @@ class Operand {
   const Tensor* operator->() const noexcept { return tensor_; }
   /// True iff the caller has no further use for the tensor.
   bool given() const noexcept { return given_; }
+  /// The tensor itself, which must be given(); leaves the caller's absent.
+  Tensor take() const noexcept { return std::move(const_cast<Tensor&>(*tensor_)); }
 
  private:
   const Tensor* tensor_;
