@@ -141,7 +141,10 @@ Tensor flatten(const TensorList& pieces, const std::vector<Shape>& shapes) {
 
 Tensor flatten(const TensorList& pieces) {
   std::vector<Shape> shapes;
-  for (const Tensor& piece : pieces) shapes.push_back(piece.shape());
+  for (const Tensor& piece : pieces) {
+    detail::header_of("flatten", piece);
+    shapes.push_back(piece.shape());
+  }
   return flatten(pieces, shapes);
 }
 
@@ -180,6 +183,7 @@ Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype) {
 
 Tensor stack(const TensorList& rows) {
   if (rows.empty()) fail("stack", "needs at least one row, or the rows' shape and dtype");
+  detail::header_of("stack", rows.front());
   return stack(rows, rows.front().shape(), rows.front().dtype());
 }
 

@@ -62,13 +62,15 @@ Tensor sum(const Tensor& x) {
       x, Shape(std::span<const std::int64_t>(ones.data(), static_cast<std::size_t>(rank))), Shape{});
 }
 
-Tensor sum(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
-  detail::require_floating("sum", x);
+namespace detail {
+namespace {
+Tensor sum_axes(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
+  require_floating(op, x);
   const Shape shape = x.shape();
   std::array<bool, max_rank> summed{};
   for (const std::int64_t axis : axes) {
-    const auto a = static_cast<std::size_t>(normalize_axis("sum", axis, shape));
-    if (summed[a]) fail("sum", "axis ", axis, " is named twice for shape ", shape);
+    const auto a = static_cast<std::size_t>(normalize_axis(op, axis, shape));
+    if (summed[a]) fail(op, "axis ", axis, " is named twice for shape ", shape);
     summed[a] = true;
   }
   std::vector<std::int64_t> kept, rest;
@@ -77,8 +79,14 @@ Tensor sum(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
     kept.push_back(gone ? 1 : shape[axis]);
     if (!gone) rest.push_back(shape[axis]);
   }
-  return detail::sum_kept(x, Shape(std::span<const std::int64_t>(kept)),
-                          Shape(std::span<const std::int64_t>(keep ? kept : rest)));
+  return sum_kept(x, Shape(std::span<const std::int64_t>(kept)),
+                  Shape(std::span<const std::int64_t>(keep ? kept : rest)));
+}
+}  // namespace
+}  // namespace detail
+
+Tensor sum(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
+  return detail::sum_axes("sum", x, axes, keep);
 }
 
 Tensor mean(const Tensor& x) {
@@ -88,7 +96,7 @@ Tensor mean(const Tensor& x) {
 }
 
 Tensor mean(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
-  Tensor total = sum(x, axes, keep);
+  Tensor total = detail::sum_axes("mean", x, axes, keep);
   if (x.size() == 0) fail("mean", "of an empty tensor of shape ", x.shape());
   const double count = static_cast<double>(x.size()) / static_cast<double>(total.size());
   return divide_scalar(std::move(total), count);

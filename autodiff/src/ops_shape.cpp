@@ -95,6 +95,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 }
 
 Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents) {
+  detail::header_of("reshape", x);
   std::vector<std::int64_t> resolved(extents);
   const auto wild = std::find(resolved.begin(), resolved.end(), -1);
   if (wild != resolved.end()) {
@@ -132,7 +133,7 @@ Tensor transpose(const Tensor& x, const std::vector<std::int64_t>& axes) {
 
 Tensor transpose(const Tensor& x) {
   std::vector<std::int64_t> axes;
-  for (int axis = x.rank() - 1; axis >= 0; --axis) axes.push_back(axis);
+  for (int axis = detail::header_of("transpose", x).rank - 1; axis >= 0; --axis) axes.push_back(axis);
   return transpose(x, axes);
 }
 
@@ -171,7 +172,7 @@ Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t 
   const detail::Header& header = detail::header_of("pad", x);
   const Shape from = x.shape();
   const int a = normalize_axis("pad", axis, from);
-  if (start < 0 || start > extent - from[a])
+  if (start < 0 || extent < from[a] || start > extent - from[a])
     fail("pad", "axis ", a, " of shape ", from, " does not fit at ", start, " into ", extent, " elements");
   Tensor result = Tensor::zeros(from.with(a, extent), header.dtype);
   detail::Strides strides{};

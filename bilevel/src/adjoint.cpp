@@ -67,7 +67,8 @@ void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_
                                 : std::move(dual.hessian_vector[i]);
   }
   cotangent = split(bars, parameters, slots);
-  for (std::size_t i = 0; i < dual.mixed.size(); ++i) {
+  // A step may have been given more than the run's hyperparameters: reversible adds a rounded constant.
+  for (std::size_t i = 0; i < hyper.totals().size(); ++i) {
     Tensor& direct = bars[parameters + slots + i];
     if (direct.defined() && dual.mixed[i].defined())
       direct = add(std::move(direct), std::move(dual.mixed[i]));

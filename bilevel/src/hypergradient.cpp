@@ -94,28 +94,65 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
   if (end > 0.0) result.adjoint_growth = std::sqrt(start / end);
 }
 
+// One run with dual numbers.
+struct Pushed {
+  double value = 0.0;
+  Tensor derivative;  ///< absent if the direction has no path to the outer loss
+  NamedTensors parameters;
+};
+
+Pushed push(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
+            const detail::Method& method, const TensorList& direction,
+            const std::shared_ptr<Counters>& counters) {
+  Pushed pushed;
+  auto [value, derivative] = jvp(
+      [&](const TensorList& x) {
+        const NamedTensors moved = h.with(x);
+        const auto run = std::make_shared<const Run>(problem, moved, counters);
+        const optim::State state = method.solve(run);
+        TensorList plain;
+        for (const Tensor& w : state.parameters) plain.push_back(stop_gradient(w));
+        pushed.parameters = run->initial().with(std::move(plain));
+        return outer(run->initial().with(state.parameters), moved);
+      },
+      h.tensors(), direction);
+  pushed.value = value.item();
+  pushed.derivative = std::move(derivative);
+  if (!std::isfinite(pushed.value) ||
+      (pushed.derivative.defined() && !std::isfinite(pushed.derivative.item())))
+    throw TrainingDiverged(problem.steps, "the outer loss or its derivative is not finite");
+  return pushed;
+}
+
 // One directional derivative per scalar hyperparameter.
 void differentiate_forward(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
-                           const detail::Method& method, Counters& counters, Hypergradient& result) {
+                           const detail::Method& method, const std::shared_ptr<Counters>& counters,
+                           Hypergradient& result) {
   std::int64_t scalars = 0;
   for (const Tensor& tensor : h.tensors()) scalars += tensor.size();
   method.check_size(scalars);
+  const auto along = [&](TensorList direction) {
+    Pushed pushed = push(problem, outer, h, method, direction, counters);
+    result.value = pushed.value;
+    result.parameters = std::move(pushed.parameters);
+    return std::move(pushed.derivative);
+  };
+  if (scalars == 0) along(TensorList(h.size()));
   TensorList gradients(h.size());
   for (std::size_t i = 0; i < h.size(); ++i) {
     const Tensor& whole = h.tensors()[i];
     std::vector<double> column(static_cast<std::size_t>(whole.size()));
+    bool used = false;
     for (std::int64_t k = 0; k < whole.size(); ++k) {
       const Tensor unit = pad(Tensor::ones({1}, whole.dtype()), 0, k, whole.size());
       TensorList direction(h.size());
       direction[i] = reshape(unit, whole.shape());
-      const DirectionalDerivative one =
-          directional_derivative(problem, outer, h, h.with(std::move(direction)));
-      if (one.status == Status::diverged) throw TrainingDiverged(one.failed_step, one.message);
-      column[static_cast<std::size_t>(k)] = one.derivative;
-      counters.gradients += one.cost.gradients;
-      counters.hessian_vector_products += one.cost.hessian_vector_products;
-      result.value = one.value;
+      const Tensor derivative = along(std::move(direction));
+      if (!derivative.defined()) continue;
+      used = true;
+      column[static_cast<std::size_t>(k)] = derivative.item();
     }
+    if (!used) continue;
     if (whole.dtype() == Dtype::float64) {
       gradients[i] = Tensor::from(column, whole.shape());
     } else {
@@ -184,7 +221,7 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
   const Meter meter;
   try {
     if (estimator.method().is_forward())
-      differentiate_forward(problem, outer, h, estimator.method(), *counters, result);
+      differentiate_forward(problem, outer, h, estimator.method(), counters, result);
     else
       differentiate_in_reverse(problem, outer, h, estimator.method(), counters, result);
     judge(result);
@@ -205,21 +242,13 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
   const auto counters = std::make_shared<Counters>();
   const Meter meter;
   try {
-    auto [value, derivative] = jvp(
-        [&](const TensorList& x) {
-          const NamedTensors moved = h.with(x);
-          const auto run = std::make_shared<const Run>(problem, moved, counters);
-          const Estimator forward = Forward{};
-          const optim::State state = forward.method().solve(run);
-          return outer(run->initial().with(state.parameters), moved);
-        },
-        h.tensors(), direction.tensors());
-    result.value = value.item();
-    result.derivative = derivative.defined() ? derivative.item() : 0.0;
-    if (!derivative.defined())
+    const Estimator forward = Forward{};
+    const Pushed pushed = push(problem, outer, h, forward.method(), direction.tensors(), counters);
+    result.value = pushed.value;
+    if (pushed.derivative.defined())
+      result.derivative = pushed.derivative.item();
+    else
       result.message = "the direction has no path to the outer loss: zero by construction";
-    if (!std::isfinite(result.value) || !std::isfinite(result.derivative))
-      throw TrainingDiverged(problem.steps, "the outer loss or its derivative is not finite");
   } catch (const TrainingDiverged& error) {
     set_diverged(result, error);
   }

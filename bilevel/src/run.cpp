@@ -4,6 +4,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "method.h"
+#include "node.h"
 
 namespace hypertape::bilevel {
 
@@ -22,6 +23,21 @@ void check(const Problem& problem) {
   if (problem.steps < 1) fail("bilevel", "steps is ", problem.steps, "; at least 1 is needed");
 }
 
+using hypertape::detail::OpRule;
+using hypertape::detail::Pull;
+using hypertape::detail::Push;
+constexpr OpRule hyperparameter_rule = {
+    "hyperparameter", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+    [](Push& push) { push.results[0] = push.tangents[0]; }};
+
+// The same values behind a node of the run's own. There the run's part of the cotangent is added up before it
+// meets the outer loss's, in every method: hence the same bits with a tape of many steps and with one node.
+Tensor as_hyperparameter(const Tensor& x) {
+  if (!hypertape::detail::links_of(x).any()) return x;
+  return hypertape::detail::finish_one(hyperparameter_rule, {}, hypertape::detail::NoAttributes{},
+                                       hypertape::detail::make_alias(x), x);
+}
+
 }  // namespace
 
 Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const TensorList& offset)
@@ -30,6 +46,9 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
   for (std::size_t i = 0; i < h.size(); ++i)
     if (!h.tensors()[i].defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
   hyper_ = problem_.prepare ? problem_.prepare(h) : h;
+  TensorList own;
+  for (const Tensor& tensor : hyper_.tensors()) own.push_back(as_hyperparameter(tensor));
+  hyper_ = hyper_.with(std::move(own));
   per_step_.assign(hyper_.size(), false);
   for (const std::string& name : problem_.per_step) {
     const Tensor& whole = hyper_[name];
