@@ -2,7 +2,6 @@
 // 3; the position update uses the new velocity, which the printed algorithm 1 has wrong.)
 #include "adjoint.h"
 #include "backend.h"
-#include "fixed_point.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/estimators.h"
@@ -12,30 +11,33 @@ namespace hypertape::bilevel {
 namespace {
 
 using hypertape::detail::DigitBuffer;
-using hypertape::detail::MomentumSegment;
+using hypertape::detail::MomentumViews;
 using hypertape::detail::StepFault;
+using hypertape::detail::view_of;
 
 std::string_view text_of(StepFault fault) {
   return fault == StepFault::non_finite ? "a gradient is infinite or NaN"
                                         : "a weight, velocity or move left the fixed-point range of +-1024";
 }
 
-// Training in fixed point, at any step, forward and back. T is the parameters' element type.
-template <class T>
+// Training in fixed point, at any step, forward and back.
 class FixedRun {
  public:
   FixedRun(detail::RunPointer run, const TensorList& plain)
       : run_(std::move(run)),
         shapes_(run_->initial().shapes()),
+        dtype_(plain.front().dtype()),
         size_(element_count(shapes_)),
         w_(hypertape::detail::make_tensor({size_}, Dtype::int64)),
         v_(hypertape::detail::make_tensor({size_}, Dtype::int64)),
+        w_parts_(unflatten(w_, shapes_)),
+        v_parts_(unflatten(v_, shapes_)),
         digits_(static_cast<std::size_t>(size_)) {
     const optim::State start = detail::split(plain, shapes_.size(), shapes_.size());
     hyper_.assign(plain.begin() + static_cast<std::ptrdiff_t>(2 * shapes_.size()), plain.end());
     rows_ = run_->rows(hyper_);
-    hypertape::detail::to_fixed<T>(flatten(start.parameters).data<T>(), words(w_));
-    hypertape::detail::to_fixed<T>(flatten(start.slots).data<T>(), words(v_));
+    backend().to_fixed(view_of(flatten(start.parameters)), view_of(w_));
+    backend().to_fixed(view_of(flatten(start.slots)), view_of(v_));
     hashes_.reserve(static_cast<std::size_t>(run_->steps()) + 1);
     hashes_.push_back(hash());
   }
@@ -44,8 +46,8 @@ class FixedRun {
     for (; step_ < run_->steps(); ++step_) {
       const Executed at = executed(step_);
       const TensorList gradient = run_->gradient(floats(w_), at.h, step_, report);
-      const StepFault fault = hypertape::detail::momentum_forward<T>(
-          digits_, at.numerator, momentum().dampened, segments(at, gradient));
+      const StepFault fault =
+          backend().momentum_forward(digits_, at.numerator, momentum().dampened, views(at, gradient));
       if (fault != StepFault::none) throw TrainingDiverged(step_, std::string(text_of(fault)));
       // Once only: a later run must reproduce what the first one saw.
       if (hashes_.size() == static_cast<std::size_t>(step_) + 1)
@@ -62,12 +64,12 @@ class FixedRun {
     while (step_ > 0) {
       const std::int64_t t = --step_;
       const Executed at = executed(t);
-      hypertape::detail::momentum_reverse_weights<T>(segments(at, {}));
+      backend().momentum_reverse_weights(views(at, {}));
       optim::State state{floats(w_), {}};
       detail::DualGradient dual = detail::dual_gradient(*run_, state.parameters, at.h, t,
                                                         detail::gradient_cotangent(*run_, bar, at.h));
-      const StepFault fault = hypertape::detail::momentum_reverse_velocities<T>(
-          digits_, at.numerator, momentum().dampened, segments(at, dual.gradient));
+      const StepFault fault = backend().momentum_reverse_velocities(
+          digits_, at.numerator, momentum().dampened, views(at, dual.gradient));
       if (fault != StepFault::none) fail_replay(t, text_of(fault));
       require_replay(t);
       state.slots = floats(v_);
@@ -96,9 +98,7 @@ class FixedRun {
     for (const Shape& shape : shapes) size += shape.size();
     return size;
   }
-  static std::span<std::int64_t> words(const Tensor& tensor) {
-    return {reinterpret_cast<std::int64_t*>(tensor.header()->data), static_cast<std::size_t>(tensor.size())};
-  }
+  hypertape::detail::Backend& backend() const { return hypertape::detail::backend_of(w_); }
   const optim::ReversibleMomentum& momentum() const { return *run_->problem().step.reversible; }
 
   Executed executed(std::int64_t t) const {
@@ -114,34 +114,30 @@ class FixedRun {
 
   // Views of one fresh flat tensor: they are saved by derivatives, so they may not be overwritten later.
   TensorList floats(const Tensor& fixed) const {
-    const Tensor flat = hypertape::detail::make_tensor({size_}, dtype_of<T>);
-    hypertape::detail::from_fixed<T>(
-        words(fixed), {reinterpret_cast<T*>(flat.header()->data), static_cast<std::size_t>(size_)});
+    const Tensor flat = hypertape::detail::make_tensor({size_}, dtype_);
+    backend().from_fixed(view_of(fixed), view_of(flat));
     return unflatten(flat, shapes_);
   }
 
-  std::span<const MomentumSegment<T>> segments(const Executed& at, const TensorList& gradient) {
-    segments_.clear();
+  // On the way back to the weights no gradient is read; its dtype still selects the kernel.
+  std::span<const MomentumViews> views(const Executed& at, const TensorList& gradient) {
+    views_.clear();
     contiguous_.clear();
-    std::size_t offset = 0;
     for (std::size_t i = 0; i < shapes_.size(); ++i) {
-      const auto size = static_cast<std::size_t>(shapes_[i].size());
-      MomentumSegment<T> segment{words(w_).subspan(offset, size),
-                                 words(v_).subspan(offset, size),
-                                 {},
-                                 at.rates[at.rates.size() == 1 ? 0 : i]};
+      MomentumViews part{
+          view_of(w_parts_[i]), view_of(v_parts_[i]), {}, at.rates[at.rates.size() == 1 ? 0 : i]};
+      part.gradient.dtype = dtype_;
       if (!gradient.empty()) {
         contiguous_.push_back(hypertape::detail::make_contiguous(gradient[i]));
-        segment.gradient = contiguous_.back().template data<T>();
+        part.gradient = view_of(contiguous_.back());
       }
-      segments_.push_back(segment);
-      offset += size;
+      views_.push_back(part);
     }
-    return segments_;
+    return views_;
   }
 
   std::uint64_t hash() const {
-    return hypertape::detail::hash_fixed(words(w_)) * 31 + hypertape::detail::hash_fixed(words(v_));
+    return backend().hash_fixed(view_of(w_)) * 31 + backend().hash_fixed(view_of(v_));
   }
   void require_replay(std::int64_t t) const {
     if (hash() != hashes_[static_cast<std::size_t>(t)]) fail_replay(t, "weights or velocities differ");
@@ -153,14 +149,16 @@ class FixedRun {
 
   detail::RunPointer run_;
   std::vector<Shape> shapes_;
+  Dtype dtype_;
   std::int64_t size_;
   Tensor w_, v_;  // int64, 52 fraction bits
+  TensorList w_parts_, v_parts_;
   DigitBuffer digits_;
   TensorList hyper_;
   detail::Run::Rows rows_;
   std::int64_t step_ = 0;
   std::vector<std::uint64_t> hashes_;  // of the state before each step
-  std::vector<MomentumSegment<T>> segments_;
+  std::vector<MomentumViews> views_;
   TensorList contiguous_;
 };
 
@@ -183,20 +181,14 @@ class ReversibleMethod final : public detail::Method {
   std::string name() const override { return "reversible"; }
   optim::State solve(const detail::RunPointer& run) const override {
     check(*run);
-    const bool single = run->initial_state().parameters.front().dtype() == Dtype::float32;
     const TensorList outputs =
         custom_vjp("reversible", detail::node_inputs(*run), [&](const TensorList& plain) {
-          return single ? forward<float>(run, plain) : forward<double>(run, plain);
+          auto fixed = std::make_shared<FixedRun>(run, plain);
+          fixed->train(true);
+          return CustomVjp{fixed->state(),
+                           [fixed](const TensorList& cotangents) { return fixed->pull(cotangents); }};
         });
     return detail::split(outputs, run->initial_state().parameters.size(), run->initial_state().slots.size());
-  }
-
- private:
-  template <class T>
-  static CustomVjp forward(const detail::RunPointer& run, const TensorList& plain) {
-    auto fixed = std::make_shared<FixedRun<T>>(run, plain);
-    fixed->train(true);
-    return {fixed->state(), [fixed](const TensorList& cotangents) { return fixed->pull(cotangents); }};
   }
 };
 

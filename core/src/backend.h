@@ -5,9 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
+#include "digit_buffer.h"
 #include "elementwise_code.h"
+#include "fixed_point.h"
 #include "header.h"
 #include "hypertape/core/random.h"
 
@@ -47,6 +50,13 @@ struct ElementwiseCall {
   double scalar = 0.0;
 };
 
+/// One parameter of a fixed-point momentum step: w and v int64 (fixed_point.h), the gradient floating, all
+/// contiguous and of one size. Where no gradient is read, its view may be empty.
+struct MomentumViews {
+  View w, v, gradient;
+  double rate;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -83,6 +93,18 @@ class Backend {
                                               const View& target) = 0;
   /// Per-row maximum: target has extent 1 in the last axis. Not differentiable: for shifts that cancel.
   virtual void row_maximum(const View& rows, const View& target) = 0;
+  /// Floating numbers to int64 with 52 fraction bits and back, same size, contiguous; Error if out of range.
+  virtual void to_fixed(const View& values, const View& fixed) = 0;
+  virtual void from_fixed(const View& fixed, const View& values) = 0;
+  /// The same number for the same integers.
+  virtual std::uint64_t hash_fixed(const View& fixed) = 0;
+  /// The exactly reversible momentum step and its two halves back; meaning and faults as in fixed_point.h.
+  virtual StepFault momentum_forward(DigitBuffer& digits, std::uint32_t numerator, bool dampened,
+                                     std::span<const MomentumViews> parameters) = 0;
+  virtual StepFault momentum_reverse_weights(std::span<const MomentumViews> parameters) = 0;
+  virtual StepFault momentum_reverse_velocities(DigitBuffer& digits, std::uint32_t numerator, bool dampened,
+                                                std::span<const MomentumViews> parameters) = 0;
+
   /// Whether any element is infinite or NaN.
   virtual bool has_non_finite(const View& source) = 0;
 };

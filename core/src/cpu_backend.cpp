@@ -1,6 +1,7 @@
 // The CPU's backend: dispatch on dtype; the loops are in the cpu_*.cpp files beside this one.
 #include <bit>
 #include <limits>
+#include <vector>
 
 #include "backend.h"
 #include "cpu_loops.h"
@@ -115,6 +116,34 @@ class CpuBackend final : public Backend {
   void row_maximum(const View& rows, const View& target) override {
     for_floating("row_maximum", rows.dtype, [&](auto type) { row_maxima<decltype(type)>(rows, target); });
   }
+  void to_fixed(const View& values, const View& fixed) override {
+    for_floating("to_fixed", values.dtype, [&](auto type) {
+      detail::to_fixed<decltype(type)>(elements<decltype(type)>(values), integers(fixed));
+    });
+  }
+  void from_fixed(const View& fixed, const View& values) override {
+    for_floating("from_fixed", values.dtype, [&](auto type) {
+      detail::from_fixed<decltype(type)>(integers(fixed), elements<decltype(type)>(values));
+    });
+  }
+  std::uint64_t hash_fixed(const View& fixed) override { return detail::hash_fixed(integers(fixed)); }
+  StepFault momentum_forward(DigitBuffer& digits, std::uint32_t numerator, bool dampened,
+                             std::span<const MomentumViews> parameters) override {
+    return with_segments(parameters, [&]<class T>(std::span<const MomentumSegment<T>> segments) {
+      return detail::momentum_forward<T>(digits, numerator, dampened, segments);
+    });
+  }
+  StepFault momentum_reverse_weights(std::span<const MomentumViews> parameters) override {
+    return with_segments(parameters, [&]<class T>(std::span<const MomentumSegment<T>> segments) {
+      return detail::momentum_reverse_weights<T>(segments);
+    });
+  }
+  StepFault momentum_reverse_velocities(DigitBuffer& digits, std::uint32_t numerator, bool dampened,
+                                        std::span<const MomentumViews> parameters) override {
+    return with_segments(parameters, [&]<class T>(std::span<const MomentumSegment<T>> segments) {
+      return detail::momentum_reverse_velocities<T>(digits, numerator, dampened, segments);
+    });
+  }
   bool has_non_finite(const View& source) override {
     bool found = false;
     for_floating("has_non_finite", source.dtype,
@@ -123,6 +152,28 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  template <class T>
+  static std::span<T> elements(const View& view) {
+    return {view.as<T>(), static_cast<std::size_t>(view.size)};
+  }
+  static std::span<std::int64_t> integers(const View& view) { return elements<std::int64_t>(view); }
+
+  template <class T>
+  static std::vector<MomentumSegment<T>> segments_of(std::span<const MomentumViews> parameters) {
+    std::vector<MomentumSegment<T>> segments;
+    for (const MomentumViews& p : parameters)
+      segments.push_back({integers(p.w), integers(p.v), elements<T>(p.gradient), p.rate});
+    return segments;
+  }
+  // All gradients have one dtype: that of the parameters.
+  template <class Body>
+  static StepFault with_segments(std::span<const MomentumViews> parameters, Body&& body) {
+    if (parameters.empty()) return StepFault::none;
+    if (parameters.front().gradient.dtype == Dtype::float32)
+      return body(std::span<const MomentumSegment<float>>(segments_of<float>(parameters)));
+    return body(std::span<const MomentumSegment<double>>(segments_of<double>(parameters)));
+  }
+
   Matrix compact(const View& view, Tensor& copy_of) {
     copy_of = make_tensor(Shape{view.extents[0], view.extents[1]}, view.dtype);
     copy(view, view_of(copy_of));
