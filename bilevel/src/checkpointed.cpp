@@ -20,8 +20,7 @@ struct Kept {
 // One segment as a function of (state, hyperparameters, rows): inputs in that order, rows grouped by name.
 class Segment {
  public:
-  Segment(const detail::Run& run, const Kept& kept, std::int64_t end, const TensorList& hyper,
-          const detail::Run::Rows& rows)
+  Segment(const detail::Run& run, const Kept& kept, std::int64_t end, const TensorList& hyper)
       : run_(run),
         first_(kept.step),
         end_(end),
@@ -33,7 +32,8 @@ class Segment {
     for (std::size_t i = 0; i < hyper.size(); ++i)
       inputs_.push_back(run.is_per_step(i) ? Tensor() : hyper[i]);
     for (std::size_t i = 0; i < hyper.size(); ++i)
-      if (run.is_per_step(i)) inputs_.insert(inputs_.end(), rows[i].begin() + first_, rows[i].begin() + end_);
+      if (run.is_per_step(i))
+        for (std::int64_t t = first_; t < end_; ++t) inputs_.push_back(detail::Run::row(hyper[i], t));
   }
 
   void pull(optim::State& cotangent, detail::HyperCotangent& totals) const {
@@ -86,7 +86,8 @@ class CheckpointedMethod final : public detail::Method {
   explicit CheckpointedMethod(std::int64_t checkpoints) : checkpoints_(checkpoints) {}
   std::string name() const override { return "checkpointed"; }
   std::string setting() const override {
-    return checkpoints_ ? std::to_string(checkpoints_) + " checkpoints" : "sqrt(T) checkpoints";
+    if (checkpoints_ == 0) return "sqrt(T) checkpoints";
+    return std::to_string(checkpoints_) + (checkpoints_ == 1 ? " checkpoint" : " checkpoints");
   }
 
   optim::State solve(const detail::RunPointer& run) const override {
@@ -119,13 +120,12 @@ class CheckpointedMethod final : public detail::Method {
  private:
   static TensorList pull(const detail::Run& run, const std::vector<Kept>& kept, const TensorList& hyper,
                          const TensorList& cotangents) {
-    const detail::Run::Rows rows = run.rows(hyper);
     detail::HyperCotangent totals(run, hyper);
     optim::State bar =
         detail::split(cotangents, run.initial_state().parameters.size(), run.initial_state().slots.size());
     std::int64_t end = run.steps();
     for (auto checkpoint = kept.rbegin(); checkpoint != kept.rend(); ++checkpoint) {
-      Segment(run, *checkpoint, end, hyper, rows).pull(bar, totals);
+      Segment(run, *checkpoint, end, hyper).pull(bar, totals);
       end = checkpoint->step;
     }
     return detail::node_gradients(bar, totals);

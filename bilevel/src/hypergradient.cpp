@@ -89,9 +89,9 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
   accumulated.resize(inputs.size());
   TensorList gradients = pullback.consume(w_bar, std::move(accumulated));
   result.gradients = h.with({gradients.begin(), gradients.begin() + count});
-  const double end = detail::squared_norm(w_bar);
-  const double start = detail::squared_norm({gradients.begin() + count, gradients.end()});
-  if (end > 0.0) result.adjoint_growth = std::sqrt(start / end);
+  const double end = detail::norm(w_bar);
+  const double start = detail::norm({gradients.begin() + count, gradients.end()});
+  if (end > 0.0) result.adjoint_growth = start / end;
 }
 
 // One run with dual numbers.
@@ -129,7 +129,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
                            const detail::Method& method, const std::shared_ptr<Counters>& counters,
                            Hypergradient& result) {
   std::int64_t scalars = 0;
-  for (const Tensor& tensor : h.tensors()) scalars += tensor.size();
+  for (const Tensor& tensor : h.tensors()) scalars += tensor.defined() ? tensor.size() : 0;
   method.check_size(scalars);
   const auto along = [&](TensorList direction) {
     Pushed pushed = push(problem, outer, h, method, direction, counters);
@@ -141,6 +141,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
   TensorList gradients(h.size());
   for (std::size_t i = 0; i < h.size(); ++i) {
     const Tensor& whole = h.tensors()[i];
+    if (!whole.defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
     std::vector<double> column(static_cast<std::size_t>(whole.size()));
     bool used = false;
     for (std::int64_t k = 0; k < whole.size(); ++k) {
@@ -272,7 +273,7 @@ std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
     if (!gradient.defined())
       out << (result.status == Status::diverged ? "none" : "unused: no path to the outer loss") << '\n';
     else
-      out << "norm " << std::sqrt(detail::squared_norm({gradient})) << ", shape " << gradient.shape() << '\n';
+      out << "norm " << detail::norm({gradient}) << ", shape " << gradient.shape() << '\n';
   }
   return out;
 }

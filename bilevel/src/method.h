@@ -33,12 +33,15 @@ class Run {
   const NamedTensors& initial() const noexcept { return initial_; }
   bool is_per_step(std::size_t position) const noexcept { return per_step_[position]; }
 
-  /// Rows of every per-step hyperparameter, rows[position][t]; empty for shared ones.
+  /// Rows of every per-step hyperparameter that is being differentiated, rows[position][t]: one node for all
+  /// T. Empty for shared ones, and for plain ones, whose rows at_step cuts when they are needed.
   using Rows = std::vector<TensorList>;
   Rows rows(const TensorList& hyper) const;
   /// Prepared hyperparameters as step t sees them; `rows` start at step `first`.
   NamedTensors at_step(const TensorList& hyper, const Rows& rows, std::int64_t t,
                        std::int64_t first = 0) const;
+  /// Row t of a per-step hyperparameter as a view, unrecorded.
+  static Tensor row(const Tensor& whole, std::int64_t t);
 
   /// The training loss, checked to be one element.
   Tensor loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const;
@@ -74,8 +77,8 @@ class Method {
   virtual optim::State solve(const RunPointer& run) const = 0;
 };
 
-/// Sum of squares of all elements; absent tensors count as zero.
-double squared_norm(const TensorList& list);
+/// Euclidean norm of all elements together, without overflow on the way; absent tensors count as zero.
+double norm(const TensorList& list);
 
 /// parameters, then slots.
 TensorList join(const optim::State& state);

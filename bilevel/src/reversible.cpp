@@ -53,7 +53,7 @@ class FixedRun {
       if (hashes_.size() == static_cast<std::size_t>(step_) + 1)
         hashes_.push_back(hash());
       else
-        require_replay(step_ + 1);
+        require_replay(step_ + 1, step_);
     }
   }
 
@@ -71,7 +71,7 @@ class FixedRun {
       const StepFault fault = backend().momentum_reverse_velocities(
           digits_, at.numerator, momentum().dampened, views(at, dual.gradient));
       if (fault != StepFault::none) fail_replay(t, text_of(fault));
-      require_replay(t);
+      require_replay(t, t);
       state.slots = floats(v_);
       detail::pull_step(*run_, state, at.h, t, std::move(dual), bar, totals);
     }
@@ -104,7 +104,13 @@ class FixedRun {
   Executed executed(std::int64_t t) const {
     const NamedTensors h = run_->at_step(hyper_, rows_, t);
     Executed at;
-    at.numerator = hypertape::detail::momentum_numerator(momentum().momentum(h));
+    const double wanted = momentum().momentum(h);
+    constexpr double least = hypertape::detail::effective_momentum(1);
+    if (!(wanted >= least && wanted <= 1.0 - least))
+      fail("reversible", "momentum ", wanted, " at step ", t,
+           " cannot be reversed: it must be from 2^-16 to 1 - 2^-16; learn it as a logit, or use another "
+           "method");
+    at.numerator = hypertape::detail::momentum_numerator(wanted);
     at.h = momentum().with_momentum(h, hypertape::detail::effective_momentum(at.numerator));
     at.rates = momentum().rates(h);
     if (at.rates.size() != 1 && at.rates.size() != shapes_.size())
@@ -139,8 +145,9 @@ class FixedRun {
   std::uint64_t hash() const {
     return backend().hash_fixed(view_of(w_)) * 31 + backend().hash_fixed(view_of(v_));
   }
-  void require_replay(std::int64_t t) const {
-    if (hash() != hashes_[static_cast<std::size_t>(t)]) fail_replay(t, "weights or velocities differ");
+  // Compares the state with that before step `at`, which was reached by running or undoing `step`.
+  void require_replay(std::int64_t at, std::int64_t step) const {
+    if (hash() != hashes_[static_cast<std::size_t>(at)]) fail_replay(step, "weights or velocities differ");
   }
   [[noreturn]] static void fail_replay(std::int64_t t, std::string_view what) {
     fail("reversible", "step ", t, " did not replay: ", what,

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "hypertape/autodiff/derivatives.h"
@@ -26,16 +27,34 @@ void check(const Problem& problem) {
 using hypertape::detail::OpRule;
 using hypertape::detail::Pull;
 using hypertape::detail::Push;
-constexpr OpRule hyperparameter_rule = {
-    "hyperparameter", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-    [](Push& push) { push.results[0] = push.tangents[0]; }};
+constexpr OpRule identity_rule = {"identity",
+                                  [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+                                  [](Push& push) { push.results[0] = push.tangents[0]; }};
 
 // The same values behind a node of the run's own. There the run's part of the cotangent is added up before it
 // meets the outer loss's, in every method: hence the same bits with a tape of many steps and with one node.
-Tensor as_hyperparameter(const Tensor& x) {
-  if (!hypertape::detail::links_of(x).any()) return x;
-  return hypertape::detail::finish_one(hyperparameter_rule, {}, hypertape::detail::NoAttributes{},
+Tensor with_own_node(const Tensor& x) {
+  if (!x.defined() || !hypertape::detail::links_of(x).any()) return x;
+  return hypertape::detail::finish_one(identity_rule, {}, hypertape::detail::NoAttributes{},
                                        hypertape::detail::make_alias(x), x);
+}
+
+// The tensors of a state as nodes of their own: where two of them are one (slow weights at the start), their
+// cotangents would be added up in another order with a tape than with a node that has two inputs.
+optim::State separated(optim::State state) {
+  std::vector<Tensor*> all;
+  for (TensorList* list : {&state.parameters, &state.slots})
+    for (Tensor& tensor : *list) {
+      const auto is_same = [&](const Tensor* other) {
+        return tensor.header()->node == other->header()->node &&
+               tensor.header()->output == other->header()->output;
+      };
+      if (tensor.defined() && hypertape::detail::links_of(tensor).recorded &&
+          std::any_of(all.begin(), all.end(), is_same))
+        tensor = with_own_node(tensor);
+      if (tensor.defined()) all.push_back(&tensor);
+    }
+  return state;
 }
 
 }  // namespace
@@ -47,7 +66,7 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
     if (!h.tensors()[i].defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
   hyper_ = problem_.prepare ? problem_.prepare(h) : h;
   TensorList own;
-  for (const Tensor& tensor : hyper_.tensors()) own.push_back(as_hyperparameter(tensor));
+  for (const Tensor& tensor : hyper_.tensors()) own.push_back(with_own_node(tensor));
   hyper_ = hyper_.with(std::move(own));
   per_step_.assign(hyper_.size(), false);
   for (const std::string& name : problem_.per_step) {
@@ -64,21 +83,30 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
     for (std::size_t i = 0; i < initial_.size(); ++i) shifted.push_back(initial_.tensors()[i] + offset[i]);
     initial_ = initial_.with(std::move(shifted));
   }
-  initial_state_ = {initial_.tensors(), problem_.step.initial_slots(initial_.tensors())};
+  initial_state_ = separated({initial_.tensors(), problem_.step.initial_slots(initial_.tensors())});
 }
 
 Run::Rows Run::rows(const TensorList& hyper) const {
   Rows rows(hyper.size());
   for (std::size_t i = 0; i < hyper.size(); ++i)
-    if (per_step_[i]) rows[i] = unstack(hyper[i]);
+    if (per_step_[i] && hypertape::detail::links_of(hyper[i]).any()) rows[i] = unstack(hyper[i]);
   return rows;
+}
+
+Tensor Run::row(const Tensor& whole, std::int64_t t) {
+  const hypertape::detail::Header& header = *whole.header();
+  const Shape shape(
+      std::span<const std::int64_t>(header.extents() + 1, static_cast<std::size_t>(header.rank - 1)));
+  return hypertape::detail::make_view(whole, shape, header.strides() + 1, t * header.strides()[0]);
 }
 
 NamedTensors Run::at_step(const TensorList& hyper, const Rows& rows, std::int64_t t,
                           std::int64_t first) const {
   TensorList seen = hyper;
-  for (std::size_t i = 0; i < seen.size(); ++i)
-    if (per_step_[i]) seen[i] = rows[i][static_cast<std::size_t>(t - first)];
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    if (!per_step_[i]) continue;
+    seen[i] = rows[i].empty() ? row(hyper[i], t) : rows[i][static_cast<std::size_t>(t - first)];
+  }
   return hyper_.with(std::move(seen));
 }
 
@@ -99,14 +127,28 @@ TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int6
 
 optim::State Run::advance(const optim::State& state, const NamedTensors& h_t, std::int64_t t,
                           bool report) const {
-  return problem_.step.update(state, gradient(state.parameters, h_t, t, report), h_t);
+  return separated(problem_.step.update(state, gradient(state.parameters, h_t, t, report), h_t));
 }
 
-double squared_norm(const TensorList& list) {
+double norm(const TensorList& list) {
+  double largest = 0.0;
+  std::vector<double> norms;
+  for (const Tensor& tensor : list) {
+    if (!tensor.defined() || tensor.size() == 0) continue;
+    const Tensor plain = stop_gradient(tensor);
+    double scale = std::sqrt(dot(plain, plain).item());
+    if (!std::isfinite(scale)) {  // the squares overflow, or the numbers are not finite
+      const double shrink = plain.dtype() == Dtype::float32 ? 0x1p-80 : 0x1p-510;
+      const Tensor smaller = plain * shrink;
+      scale = std::sqrt(dot(smaller, smaller).item()) / shrink;
+    }
+    norms.push_back(scale);
+    largest = std::max(largest, scale);
+  }
+  if (largest == 0.0 || !std::isfinite(largest)) return largest;
   double total = 0.0;
-  for (const Tensor& tensor : list)
-    if (tensor.defined()) total += dot(stop_gradient(tensor), stop_gradient(tensor)).item();
-  return total;
+  for (const double each : norms) total += (each / largest) * (each / largest);
+  return largest * std::sqrt(total);
 }
 
 TensorList join(const optim::State& state) {

@@ -23,7 +23,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       weight.extent(1) != bias.extent(0))
     fail("linear", "input ", x.shape(), ", weight ", weight.shape(), " and bias ", bias.shape(),
          " do not fit; they must be (N, in), (in, out) and (out)");
-  return matmul(x, weight) + bias;
+  return matmul_add(bias, x, weight);
 }
 
 Mlp::Mlp(std::vector<std::int64_t> sizes, Activation activation)

@@ -60,6 +60,11 @@ HYPERTAPE_API Tensor dot(const Tensor& a, const Tensor& b);
 HYPERTAPE_API Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false,
                             bool transpose_b = false);
 
+/// c + op(a) op(b), the product accumulated straight onto c; a and b of rank 2, c of the product's shape (or
+/// broadcasting to it: a bias).
+HYPERTAPE_API Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a = false,
+                                bool transpose_b = false);
+
 // --- Shape: views wherever the layout allows; any dtype
 // -----------------------------------------------------------
 /// Same elements in row-major order, another shape of the same size; one extent may be -1.
