@@ -1,0 +1,62 @@
+// One hypergradient by every method, against the unrolled tape's.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data.h"
+#include "options.h"
+
+namespace hypertape {
+
+class Progress;
+
+/// One group of hyperparameters by one method. What is not defined is absent.
+struct ComparisonRow {
+  std::string method;
+  std::string setting;
+  std::string group;
+  std::optional<double> relative_error;  ///< against the reference; 0: the same bits
+  std::optional<double> cosine;          ///< with the reference
+  // The method's cost, for all groups together.
+  std::optional<double> seconds;
+  std::optional<double> training_runs;  ///< the seconds, in plain training runs
+  std::optional<std::int64_t> gradients;
+  std::optional<std::int64_t> hessian_vector_products;
+  std::optional<std::int64_t> peak_bytes;
+  /// "exact", "chaotic (...)", "approximate (...)", "unused", "diverged ...",
+  /// "skipped (...)"
+  std::string status;
+};
+
+struct Comparison {
+  std::string data_name;
+  std::int64_t features = 0, classes = 0;
+  std::int64_t training_samples = 0, validation_samples = 0;
+  std::vector<std::int64_t> sizes;  ///< of the net's layers
+  std::string activation;
+  std::int64_t parameters = 0;
+  std::vector<std::pair<std::string, std::int64_t>> groups;  ///< name and number of hyperparameters
+  std::int64_t steps = 0, batch = 0;
+  std::string dtype;
+  int threads = 1;
+  std::optional<double> training_run_seconds;   ///< median of several plain runs
+  std::optional<double> first_loss, last_loss;  ///< of training
+  std::optional<double> validation_loss;
+  std::string reference;  ///< the method that the others are compared with
+  std::vector<ComparisonRow> rows;
+  /// Why there are methods without a hypergradient; empty if there are none.
+  std::string failure;
+};
+
+/// Trains and differentiates by options.methods with respect to options.training.groups. The reference is the
+/// unrolled tape, which runs in any case; a method that needs more memory than there is gets the status
+/// "skipped", and where that is the tape, checkpointing with the square root of T takes its place as
+/// reference. Training that diverges is no error: statuses and `failure` say so. Error for data that do not
+/// fit the options.
+Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress);
+
+}  // namespace hypertape

@@ -1,0 +1,182 @@
+#include "directional_rows.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <sstream>
+#include <utility>
+
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/memory.h"
+#include "progress.h"
+#include "ridders.h"
+
+namespace hypertape {
+namespace {
+
+constexpr std::uint32_t direction_stream = 16;  // and one more for each group
+
+// Every hyperparameter is a logarithm or a logit, so one step suits them all. Rectifiers have kinks, of which
+// a smaller step meets fewer.
+constexpr double smooth_first_step = 0.02;
+constexpr double kinked_first_step = 1e-5;
+
+// Multiply-adds of a training run that takes a good part of a second.
+constexpr double long_run = 1e10;
+
+void add(bilevel::Cost& total, const bilevel::Cost& cost) {
+  total.seconds += cost.seconds;
+  total.gradients += cost.gradients;
+  total.hessian_vector_products += cost.hessian_vector_products;
+  total.peak_bytes = std::max(total.peak_bytes, cost.peak_bytes);
+}
+
+std::string text_of(double number) {
+  std::ostringstream text;
+  text.precision(2);
+  text << number;
+  return text.str();
+}
+
+}  // namespace
+
+void set_cost(ComparisonRow& row, const bilevel::Cost& cost) {
+  row.seconds = cost.seconds;
+  row.gradients = cost.gradients;
+  row.hessian_vector_products = cost.hessian_vector_products;
+  row.peak_bytes = cost.peak_bytes;
+}
+
+void set_finite(std::optional<double>& target, double value) {
+  if (std::isfinite(value)) target = value;
+}
+
+DirectionalPlan directional_plan(const TrainingProblem& training, const TrainingOptions& options) {
+  const double work = 3.0 * static_cast<double>(training.net.parameter_count()) *
+                      static_cast<double>(options.batch) * static_cast<double>(options.steps);
+  if (work > long_run) return {.directions = 1, .ridders_steps = 3, .ridders_runs = 6.0};
+  if (training.net.activation() == nn::Activation::relu)
+    return {.directions = 2, .ridders_steps = 12, .ridders_runs = 16.0};
+  return {.directions = 2, .ridders_steps = 14, .ridders_runs = 9.0};
+}
+
+DirectionalRows::DirectionalRows(const TrainingProblem& training, const TrainingOptions& options,
+                                 const bilevel::Hypergradient& reference, std::string status,
+                                 Progress& progress)
+    : training_(training),
+      reference_(reference),
+      progress_(progress),
+      status_(std::move(status)),
+      seed_(options.seed),
+      plan_(directional_plan(training, options)) {}
+
+std::string DirectionalRows::directions_text() const {
+  return plan_.directions == 1 ? "1 direction" : std::to_string(plan_.directions) + " directions";
+}
+
+NamedTensors DirectionalRows::direction(std::size_t group, std::int64_t number) const {
+  const NamedTensors& h = training_.hyperparameters;
+  const Key key{seed_, direction_stream + static_cast<std::uint32_t>(group),
+                static_cast<std::uint64_t>(number)};
+  TensorList entries(h.size());
+  entries[group] = random(h.tensors()[group].shape(), Distribution::normal, key);
+  return h.with(std::move(entries));
+}
+
+std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Method& method,
+                                                 bool judges_reference) const {
+  std::vector<ComparisonRow> rows;
+  bilevel::Cost total;
+  for (std::size_t group = 0; group < training_.hyperparameters.size(); ++group) {
+    ComparisonRow& row = rows.emplace_back(common);
+    row.group = training_.hyperparameters.names()[group];
+    row.status = status_;
+    if (reference_.status == bilevel::Status::diverged) continue;
+    const Tensor& gradient = reference_.gradients.tensors()[group];
+    if (!gradient.defined()) {
+      row.status = "unused";
+      continue;
+    }
+    double worst = 0.0, own_error = 0.0;
+    for (std::int64_t number = 0; number < plan_.directions; ++number) {
+      const NamedTensors along = direction(group, number);
+      const Measured measured = method(along, total);
+      if (!measured.status.empty()) {
+        row.status = measured.status;
+        worst = std::numeric_limits<double>::quiet_NaN();
+        break;
+      }
+      const double expected = dot(gradient, along.tensors()[group]).item();
+      const double scale = judges_reference ? measured.derivative : expected;
+      const double distance = std::abs(measured.derivative - expected);
+      if (distance > 0.0) worst = std::max(worst, distance / std::abs(scale));
+      own_error = std::max(own_error, measured.error / std::abs(scale));
+    }
+    set_finite(row.relative_error, worst);
+    if (judges_reference && row.relative_error) row.status = "approximate (to " + text_of(own_error) + ")";
+  }
+  if (reference_.status != bilevel::Status::diverged)
+    for (ComparisonRow& row : rows) set_cost(row, total);
+  return rows;
+}
+
+std::vector<ComparisonRow> DirectionalRows::ridders() const {
+  const double first_step =
+      training_.net.activation() == nn::Activation::tanh ? smooth_first_step : kinked_first_step;
+  ComparisonRow common;
+  common.method = "ridders";
+  common.setting = directions_text() + ", steps from " + text_of(first_step);
+  const auto method = [&](const NamedTensors& along, bilevel::Cost& cost) {
+    const double steps = static_cast<double>(training_.problem.steps);
+    const NamedTensors& h = training_.hyperparameters;
+    progress_.begin("ridders", plan_.ridders_runs * steps);
+    const PeakScope peak;
+    const auto start = std::chrono::steady_clock::now();
+    Measured measured;
+    std::int64_t runs = 0;
+    const auto loss = [&](double distance) {
+      TensorList moved = h.tensors();
+      for (std::size_t i = 0; i < moved.size(); ++i)
+        if (along.tensors()[i].defined()) moved[i] = moved[i] + distance * along.tensors()[i];
+      ++runs;
+      const NamedTensors at = h.with(std::move(moved));
+      return training_.validation_loss(bilevel::train(training_.problem, at).parameters, at).item();
+    };
+    try {
+      const Extrapolation found = hypertape::ridders(loss, first_step, plan_.ridders_steps);
+      measured.derivative = found.derivative;
+      measured.error = found.error;
+    } catch (const bilevel::TrainingDiverged& error) {
+      measured.status = "diverged at step " + std::to_string(error.step());
+    }
+    bilevel::Cost one;
+    one.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    one.gradients = runs * training_.problem.steps;  // at most, where a run diverged
+    one.peak_bytes = peak.peak_bytes();
+    add(cost, one);
+    progress_.end();
+    return measured;
+  };
+  return rows(std::move(common), method, true);
+}
+
+std::vector<ComparisonRow> DirectionalRows::forward() const {
+  ComparisonRow common;
+  common.method = "forward";
+  common.setting = directions_text();
+  const auto method = [&](const NamedTensors& along, bilevel::Cost& cost) {
+    progress_.begin("forward", plan_.forward_runs * static_cast<double>(training_.problem.steps));
+    const bilevel::DirectionalDerivative result = bilevel::directional_derivative(
+        training_.problem, training_.validation_loss, training_.hyperparameters, along);
+    add(cost, result.cost);
+    progress_.end();
+    Measured measured;
+    measured.derivative = result.derivative;
+    if (result.status == bilevel::Status::diverged)
+      measured.status = "diverged at step " + std::to_string(result.failed_step);
+    return measured;
+  };
+  return rows(std::move(common), method, false);
+}
+
+}  // namespace hypertape

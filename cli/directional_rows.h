@@ -1,0 +1,64 @@
+// What is compared along random directions: forward mode, and the check of the reference itself by Ridders
+// extrapolation of real training runs. Each group gets directions of its own, standard normal.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compare.h"
+#include "hypertape/bilevel/hypergradient.h"
+#include "training_problem.h"
+
+namespace hypertape {
+
+/// How much is spent on directions: less where training runs are long.
+struct DirectionalPlan {
+  std::int64_t directions;  ///< of each group
+  int ridders_steps;        ///< at most; two training runs each
+  double ridders_runs;      ///< about how many training runs one direction costs
+  double forward_runs = 2.5;
+};
+DirectionalPlan directional_plan(const TrainingProblem& training, const TrainingOptions& options);
+
+class DirectionalRows {
+ public:
+  /// All arguments but the options and the status must outlive the object. `status`: of the reference.
+  DirectionalRows(const TrainingProblem& training, const TrainingOptions& options,
+                  const bilevel::Hypergradient& reference, std::string status, Progress& progress);
+
+  /// The relative error is the reference's, the worst of the directions.
+  std::vector<ComparisonRow> ridders() const;
+  /// The relative error is forward mode's, the worst of the directions.
+  std::vector<ComparisonRow> forward() const;
+
+ private:
+  // One derivative along a direction.
+  struct Measured {
+    double derivative = 0.0;
+    double error = 0.0;  ///< its own estimate, absolute
+    std::string status;  ///< empty, or why there is no derivative
+  };
+  using Method = std::function<Measured(const NamedTensors& direction, bilevel::Cost& cost)>;
+
+  std::vector<ComparisonRow> rows(ComparisonRow common, const Method& method, bool judges_reference) const;
+  NamedTensors direction(std::size_t group, std::int64_t number) const;
+  std::string directions_text() const;
+
+  const TrainingProblem& training_;
+  const bilevel::Hypergradient& reference_;
+  Progress& progress_;
+  std::string status_;
+  std::uint64_t seed_;
+  DirectionalPlan plan_;
+};
+
+/// Copies what a method cost, but for training_runs.
+void set_cost(ComparisonRow& row, const bilevel::Cost& cost);
+
+/// Leaves `target` absent if the value is infinite or NaN.
+void set_finite(std::optional<double>& target, double value);
+
+}  // namespace hypertape

@@ -1,0 +1,26 @@
+// Values of options, from text. Each function throws std::invalid_argument with what is wrong: "must be ..."
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace hypertape {
+
+/// A whole number from `least` to `most`.
+std::int64_t parse_integer(const std::string& text, std::int64_t least, std::int64_t most);
+
+/// A finite number from `least` to `most`, in C notation whatever the locale.
+double parse_number(const std::string& text, double least, double most);
+
+/// "50,50" -> {50, 50}, each within the limits; at least one, at most 100.
+std::vector<std::int64_t> parse_integers(const std::string& text, std::int64_t least, std::int64_t most);
+
+/// Position of `text` among the choices.
+std::size_t parse_choice(const std::string& text, std::span<const char* const> choices);
+
+/// "b,a" -> {"a", "b"}: the choices named, in the order of `choices`, each once.
+std::vector<std::string> parse_choices(const std::string& text, std::span<const char* const> choices);
+
+}  // namespace hypertape

@@ -1,0 +1,156 @@
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <sstream>
+
+#include "hypertape/core/parallel.h"
+#include "hypertape/core/version.h"
+#include "option_values.h"
+
+namespace hypertape {
+namespace {
+
+constexpr const char* format_names[] = {"table", "csv", "json"};
+constexpr const char* activation_names[] = {"tanh", "relu"};
+constexpr std::int64_t most_width = 100'000;
+constexpr std::int64_t most_steps = 10'000'000;
+constexpr std::int64_t most_samples = 1'000'000'000;
+// Momenta that reversible training can execute even after rounding.
+constexpr double least_momentum = 0.0001, most_momentum = 0.9999;
+
+constexpr char exit_codes[] =
+    "Exit code: 0 for success, 1 for a failure (bad data, training that diverged; the latter is\n"
+    "still reported), 2 for a command line that makes no sense.";
+
+constexpr char compare_details[] =
+    "Trains a multilayer perceptron by SGD with momentum, and differentiates the validation loss\n"
+    "with respect to the run's hyperparameters by several methods, each compared with the tape of\n"
+    "the whole run. A fifth of the samples, drawn by the seed, is the validation set.\n\n"
+    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step),\n"
+    "log_init_scales (one per layer), log_l2 (one per parameter).\n\n";
+
+// Adds an option whose text `parse` understands, or refuses by std::invalid_argument.
+CLI::Option* add(CLI::App& app, const std::string& name, const char* type, const std::string& help,
+                 const std::function<void(const std::string&)>& parse) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [name, parse](const std::string& text) {
+            try {
+              parse(text);
+            } catch (const std::invalid_argument& error) {
+              throw CLI::ValidationError(name, error.what());
+            }
+          },
+          help)
+      ->type_name(type)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+std::string joined(std::span<const char* const> names) {
+  std::string text;
+  for (const char* name : names) text += (text.empty() ? "" : ",") + std::string(name);
+  return text;
+}
+
+void add_data_options(CLI::App& app, CompareOptions& options) {
+  CLI::Option* data = add(app, "--data", "FILE",
+                          "CSV (last column the label) or IDX, either compressed by gzip; default: the "
+                          "built-in digits",
+                          [&](const std::string& text) { options.data = text; });
+  add(app, "--labels", "FILE", "IDX: the labels' file; default: looked for beside the images",
+      [&](const std::string& text) { options.labels = text; })
+      ->needs(data);
+  add(app, "--label-column", "NAME", "CSV: name of the labels' column; default: the last column",
+      [&](const std::string& text) { options.label_column = text; })
+      ->needs(data);
+  add(app, "--samples", "N", "use the first N samples only",
+      [&](const std::string& text) { options.samples = parse_integer(text, 2, most_samples); });
+}
+
+void add_training_options(CLI::App& app, TrainingOptions& training) {
+  add(app, "--layers", "N,N,...", "sizes of the hidden layers; default: 100,100,100",
+      [&](const std::string& text) { training.layers = parse_integers(text, 1, most_width); });
+  add(app, "--activation", "NAME", "tanh (default) or relu", [&](const std::string& text) {
+    training.activation = nn::activation_from(activation_names[parse_choice(text, activation_names)]);
+  });
+  add(app, "--steps", "N", "training steps; default: 100",
+      [&](const std::string& text) { training.steps = parse_integer(text, 1, most_steps); });
+  add(app, "--batch", "N", "samples per step; default: 200",
+      [&](const std::string& text) { training.batch = parse_integer(text, 1, most_samples); });
+  add(app, "--seed", "N", "of the weights, the split and the random directions; default: 0",
+      [&](const std::string& text) {
+        training.seed =
+            static_cast<std::uint64_t>(parse_integer(text, 0, std::numeric_limits<std::int64_t>::max()));
+      });
+  add(app, "--rate", "R", "initial learning rate; default: 0.05",
+      [&](const std::string& text) { training.rate = parse_number(text, 1e-12, 1e12); });
+  add(app, "--momentum", "M", "initial momentum, rounded to a multiple of 2^-16; default: 0.9",
+      [&](const std::string& text) {
+        training.momentum = parse_number(text, least_momentum, most_momentum);
+      });
+  add(app, "--l2", "L", "initial weight decay; default: 0.0001",
+      [&](const std::string& text) { training.l2 = parse_number(text, 1e-12, 1e12); });
+}
+
+void add_comparison_options(CLI::App& app, CompareOptions& options) {
+  add(app, "--methods", "NAME,...", "default: all of " + joined(method_names),
+      [&](const std::string& text) { options.methods = parse_choices(text, method_names); });
+  add(app, "--groups", "NAME,...", "hyperparameters; default: all of " + joined(group_names),
+      [&](const std::string& text) { options.training.groups = parse_choices(text, group_names); });
+  add(app, "--threads", "N",
+      "from 1 to the CPUs this process may run on, here " + std::to_string(available_cpus()) + " (default)",
+      [&](const std::string& text) {
+        options.threads = static_cast<int>(parse_integer(text, 1, available_cpus()));
+      });
+  add(app, "--format", "NAME", "table (default), csv or json", [&](const std::string& text) {
+    options.format = static_cast<Format>(parse_choice(text, format_names));
+  });
+  add(app, "--output", "FILE", "write there instead of to the standard output",
+      [&](const std::string& text) { options.output = text; });
+}
+
+// CLI11's message on one line, in our words where its own are obscure.
+std::string message_of(const CLI::ParseError& error) {
+  std::string text = error.what();
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr)
+    return text.substr(0, text.find(':')) + ": needs a value";
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+}  // namespace
+
+Arguments parse_arguments(int argc, const char* const* argv) {
+  Arguments arguments;
+  CLI::App app("Exact hypergradients of whole training runs.", "hypertape");
+  app.footer(exit_codes);
+  app.set_version_flag("--version", "hypertape " + std::string(version()), "print the version and exit");
+  app.set_help_flag("-h,--help", "print this and exit");
+  app.require_subcommand(0, 1);
+  CLI::App* compare = app.add_subcommand("compare", "compare methods for hypergradients on one training run");
+  compare->footer(std::string(compare_details) + exit_codes);
+  CLI::App* info =
+      app.add_subcommand("info", "print what the library found on this machine, and what it uses");
+  add_data_options(*compare, arguments.compare);
+  add_training_options(*compare, arguments.compare.training);
+  add_comparison_options(*compare, arguments.compare);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& request) {  // --help, --version
+    std::ostringstream text;
+    app.exit(request, text, text);
+    arguments.text = text.str();
+    return arguments;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(message_of(error));
+  }
+  if (app.get_subcommands().empty()) throw UsageError("no command given; see hypertape --help");
+  arguments.command = info->parsed() ? Command::info : Command::compare;
+  return arguments;
+}
+
+}  // namespace hypertape

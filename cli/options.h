@@ -1,0 +1,70 @@
+// What the user asked for on the command line.
+#pragma once
+
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "hypertape/nn/layers.h"
+
+namespace hypertape {
+
+/// The groups of hyperparameters, in the order in which they are reported.
+inline constexpr const char* group_names[] = {"log_rates", "momenta", "log_init_scales", "log_l2"};
+
+/// The methods, in the order in which they are run and reported.
+inline constexpr const char* method_names[] = {"ridders",    "unrolled",   "checkpointed",
+                                               "trajectory", "reversible", "forward"};
+
+/// What is trained, and from which values.
+struct TrainingOptions {
+  std::vector<std::int64_t> layers = {100, 100, 100};  ///< hidden sizes
+  nn::Activation activation = nn::Activation::tanh;
+  std::int64_t steps = 100;
+  std::int64_t batch = 200;
+  std::uint64_t seed = 0;
+  double rate = 0.05;     ///< initial learning rate, every step and layer
+  double momentum = 0.9;  ///< initial momentum, every step; rounded to a multiple of 2^-16
+  double l2 = 1e-4;       ///< initial weight decay, every weight
+  std::vector<std::string> groups = {std::begin(group_names), std::end(group_names)};
+};
+
+enum class Format : std::uint8_t { table, csv, json };
+
+/// Arguments of `hypertape compare`.
+struct CompareOptions {
+  std::optional<std::string> data;  ///< built-in digits if absent
+  std::optional<std::string> labels;
+  std::optional<std::string> label_column;
+  std::int64_t samples = 0;  ///< 0: all
+  TrainingOptions training;
+  std::vector<std::string> methods = {std::begin(method_names), std::end(method_names)};
+  int threads = 0;  ///< 0: all CPUs
+  /// Methods that need more memory are skipped; absent: most of what the system has. Not on the command line.
+  std::optional<double> usable_bytes;
+  Format format = Format::table;
+  std::optional<std::string> output;
+};
+
+enum class Command : std::uint8_t { none, compare, info };
+
+/// A command line that was understood. `text` is set instead of a command for --help and --version.
+struct Arguments {
+  Command command = Command::none;
+  CompareOptions compare;
+  std::string text;
+};
+
+/// A command line that was not: one line naming the option.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws UsageError.
+Arguments parse_arguments(int argc, const char* const* argv);
+
+}  // namespace hypertape

@@ -1,0 +1,98 @@
+#include "program.h"
+
+#include <unistd.h>
+
+#include <iostream>
+#include <new>
+
+#include "compare.h"
+#include "data.h"
+#include "hypertape/core/error.h"
+#include "hypertape/core/warning.h"
+#include "info.h"
+#include "options.h"
+#include "output_file.h"
+#include "progress.h"
+#include "report.h"
+
+namespace hypertape {
+namespace {
+
+constexpr int success = 0, failure = 1, bad_usage = 2;
+
+class WarningsTo {
+ public:
+  explicit WarningsTo(std::ostream& err) {
+    set_warning_sink([&err](std::string_view text) { err << "hypertape: warning: " << text << '\n'; });
+  }
+  ~WarningsTo() { set_warning_sink({}); }
+  WarningsTo(const WarningsTo&) = delete;
+  WarningsTo& operator=(const WarningsTo&) = delete;
+};
+
+void print(std::ostream& out, const std::string& text) {
+  out << text << std::flush;
+  if (!out) fail("output", "cannot write to the standard output");
+}
+
+// The built-in digits, cut to the first samples; files are cut while they are read.
+Dataset digits(std::int64_t samples) {
+  Dataset data = builtin_digits();
+  if (samples == 0 || samples >= data.samples) return data;
+  data.samples = samples;
+  data.inputs.resize(static_cast<std::size_t>(samples * data.features));
+  data.labels.resize(static_cast<std::size_t>(samples));
+  return data;
+}
+
+int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& err) {
+  if (options.output) require_writable(*options.output);
+  const Dataset data = options.data
+                           ? read_data(*options.data, options.labels, options.label_column, options.samples)
+                           : digits(options.samples);
+  const bool on_terminal = &err == &std::cerr && ::isatty(STDERR_FILENO) == 1;
+  Progress progress(on_terminal ? &err : nullptr);
+  const Comparison comparison = compare(data, options, progress);
+  progress.clear();
+  const std::string text = report(comparison, options.format);
+  if (options.output)
+    write_file(*options.output, text);
+  else
+    print(out, text);
+  if (comparison.failure.empty()) return success;
+  err << "hypertape: " << comparison.failure << '\n';
+  return failure;
+}
+
+int run(const Arguments& arguments, std::ostream& out, std::ostream& err) {
+  switch (arguments.command) {
+    case Command::compare:
+      return run_compare(arguments.compare, out, err);
+    case Command::info:
+      print(out, info_report());
+      return success;
+    case Command::none:
+      break;
+  }
+  print(out, arguments.text);
+  return success;
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  const WarningsTo warnings(err);
+  try {
+    return run(parse_arguments(argc, argv), out, err);
+  } catch (const UsageError& error) {
+    err << "hypertape: " << error.what() << '\n';
+    return bad_usage;
+  } catch (const std::bad_alloc&) {
+    err << "hypertape: out of memory; use fewer --samples, smaller --layers or fewer --steps\n";
+  } catch (const std::exception& error) {
+    err << "hypertape: " << error.what() << '\n';
+  }
+  return failure;
+}
+
+}  // namespace hypertape

@@ -1,0 +1,32 @@
+#include "readable.h"
+
+#include <cstdio>
+
+namespace hypertape {
+
+std::string formatted(const char* pattern, double number) {
+  char text[64];
+  std::snprintf(text, sizeof text, pattern, number);
+  return text;
+}
+
+std::string readable_bytes(std::int64_t bytes) {
+  if (bytes < 1000) return std::to_string(bytes) + " B";
+  const char* const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+  double amount = static_cast<double>(bytes) / 1000;
+  std::size_t unit = 0;
+  // 999.95 would be printed as 1000.0.
+  for (; amount >= 999.95; ++unit) amount /= 1000;
+  return formatted("%.1f ", amount) + units[unit];
+}
+
+std::string readable_count(std::int64_t count) {
+  std::string digits = std::to_string(count);
+  for (std::size_t place = digits.size(); place > 3 && digits[place - 4] != '-';) {
+    place -= 3;
+    digits.insert(place, ",");
+  }
+  return digits;
+}
+
+}  // namespace hypertape

@@ -1,0 +1,139 @@
+#include "training_problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "hypertape/autodiff/ops.h"
+
+namespace hypertape {
+namespace {
+
+// Streams of random numbers (Key::stream).
+constexpr std::uint32_t shuffle_stream = 1;
+constexpr std::uint32_t weights_stream = 2;
+
+// The samples [start, stop) in the order of `order`.
+Samples gather(const Dataset& data, const std::vector<std::int64_t>& order, std::int64_t start,
+               std::int64_t stop) {
+  std::vector<double> inputs;
+  std::vector<std::int64_t> labels;
+  inputs.reserve(static_cast<std::size_t>((stop - start) * data.features));
+  labels.reserve(static_cast<std::size_t>(stop - start));
+  for (std::int64_t k = start; k < stop; ++k) {
+    const std::int64_t sample = order[static_cast<std::size_t>(k)];
+    const auto row = data.inputs.begin() + sample * data.features;
+    inputs.insert(inputs.end(), row, row + data.features);
+    labels.push_back(data.labels[static_cast<std::size_t>(sample)]);
+  }
+  return {Tensor::from(inputs, {stop - start, data.features}), Tensor::from(labels, {stop - start})};
+}
+
+std::vector<std::int64_t> sizes_of(const TrainingData& data, const std::vector<std::int64_t>& hidden) {
+  std::vector<std::int64_t> sizes = {data.features};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(data.classes);
+  return sizes;
+}
+
+// All four groups, whether asked for or not.
+NamedTensors initial_hyperparameters(const nn::Mlp& net, const TrainingOptions& options) {
+  const auto layers = static_cast<std::int64_t>(net.layers());
+  const double momentum = representable_momentum(options.momentum);
+  std::vector<double> log_scales;
+  for (std::size_t layer = 0; layer < net.layers(); ++layer)
+    log_scales.push_back(-0.5 * std::log(static_cast<double>(net.sizes()[layer])));
+  return {{"log_rates", Tensor::full({options.steps, layers}, std::log(options.rate))},
+          {"momenta", Tensor::full({options.steps}, std::log(momentum / (1.0 - momentum)))},
+          {"log_init_scales", Tensor::from(log_scales, {layers})},
+          {"log_l2", Tensor::full({net.parameter_count()}, std::log(options.l2))}};
+}
+
+NamedTensors selected(const NamedTensors& all, const std::vector<std::string>& groups) {
+  NamedTensors result;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::string& name = all.names()[i];
+    if (std::find(groups.begin(), groups.end(), name) != groups.end()) result.add(name, all.tensors()[i]);
+  }
+  return result;
+}
+
+}  // namespace
+
+double representable_momentum(double momentum) {
+  constexpr double denominator = 65536.0;
+  return std::clamp(std::round(momentum * denominator), 1.0, denominator - 1.0) / denominator;
+}
+
+std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const TrainingOptions& options) {
+  const std::int64_t validation = std::max<std::int64_t>(1, data.samples / 5);
+  const std::int64_t training = data.samples - validation;
+  if (options.batch > training) {
+    throw UsageError("--batch: must be at most the " + std::to_string(training) + " training samples (of " +
+                     std::to_string(data.samples) + " in " + data.name + "), not " +
+                     std::to_string(options.batch));
+  }
+  const std::vector<std::int64_t> order =
+      random_permutation(data.samples, {options.seed, shuffle_stream}).to_vector<std::int64_t>();
+  TrainingData result;
+  result.features = data.features;
+  result.classes = data.classes;
+  result.training_samples = training;
+  result.validation = gather(data, order, 0, validation);
+  const Samples all = gather(data, order, validation, data.samples);
+  for (std::int64_t start = 0; start + options.batch <= training; start += options.batch) {
+    const std::int64_t stop = start + options.batch;
+    result.batches.push_back({slice(all.inputs, 0, start, stop), slice(all.labels, 0, start, stop)});
+  }
+  return std::make_shared<const TrainingData>(std::move(result));
+}
+
+TrainingProblem make_training_problem(std::shared_ptr<const TrainingData> data,
+                                      const TrainingOptions& options) {
+  const nn::Mlp net(sizes_of(*data, options.layers), options.activation);
+  const NamedTensors draws = net.standard_normal({options.seed, weights_stream});
+  const NamedTensors constants = initial_hyperparameters(net, options);
+  const std::size_t first_decay = 3;  // position of the first parameter's decays among the prepared
+
+  bilevel::Problem problem;
+  problem.steps = options.steps;
+  problem.seed = options.seed;
+  problem.per_step = {"rates", "momentum"};
+  problem.step =
+      optim::sgd({.rate = "rates", .momentum = "momentum", .rate_groups = net.layer_of_parameters()});
+  problem.prepare = [constants, draws, shapes = draws.shapes()](const NamedTensors& h) {
+    const auto value = [&](const char* name) { return h.contains(name) ? h[name] : constants[name]; };
+    NamedTensors prepared = {{"rates", exp(value("log_rates"))},
+                             {"momentum", 1.0 / (1.0 + exp(-value("momenta")))},
+                             {"scales", exp(value("log_init_scales"))}};
+    const TensorList decays = unflatten(exp(value("log_l2")), shapes);
+    for (std::size_t i = 0; i < decays.size(); ++i) prepared.add("l2_" + draws.names()[i], decays[i]);
+    return prepared;
+  };
+  problem.init = [draws](const NamedTensors& h) {
+    const TensorList scales = unstack(h["scales"]);
+    TensorList parameters = draws.tensors();
+    for (std::size_t layer = 0; layer < scales.size(); ++layer)
+      parameters[2 * layer] = scales[layer] * parameters[2 * layer];  // the weights; biases are 0 anyway
+    return draws.with(std::move(parameters));
+  };
+  problem.loss = [data, net](const NamedTensors& w, const NamedTensors& h,
+                             const bilevel::StepContext& context) {
+    const Samples& batch = data->batches[static_cast<std::size_t>(context.step) % data->batches.size()];
+    Tensor penalty;
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      const Tensor& parameter = w.tensors()[i];
+      Tensor term = dot(h.tensors()[first_decay + i] * parameter, parameter);
+      penalty = penalty.defined() ? penalty + term : term;
+    }
+    return softmax_cross_entropy(net(w, batch.inputs), batch.labels) + 0.5 * penalty;
+  };
+  const auto validation_loss = [data, net](const NamedTensors& w, const NamedTensors&) {
+    return softmax_cross_entropy(net(w, data->validation.inputs), data->validation.labels);
+  };
+  return {std::move(problem), validation_loss, selected(constants, options.groups), net};
+}
+
+}  // namespace hypertape

@@ -1,0 +1,54 @@
+// Training a multilayer perceptron as a bilevel problem.
+//
+//   inner   softmax cross entropy of a minibatch + sum over weights of exp(log_l2) w^2 / 2, by SGD with
+//   momentum outer   softmax cross entropy of the validation samples
+//
+// Hyperparameters, in four groups, each possibly held constant:
+//
+//   log_rates        (steps, layers)   learning rate = exp
+//   momenta          (steps)           momentum = logistic function
+//   log_init_scales  (layers)          initial weights = exp * standard normal draws; biases start at 0
+//   log_l2           (parameters)      weight decay = exp
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "data.h"
+#include "hypertape/bilevel/problem.h"
+#include "hypertape/nn/layers.h"
+#include "options.h"
+
+namespace hypertape {
+
+/// Inputs (N, features) and labels (N).
+struct Samples {
+  Tensor inputs, labels;
+};
+
+struct TrainingData {
+  std::vector<Samples> batches;  ///< views of one tensor; step t sees batch t mod their number
+  Samples validation;
+  std::int64_t training_samples = 0;
+  std::int64_t features = 0, classes = 0;
+};
+
+/// The samples are shuffled by the seed; the first fifth is the validation set, the rest is cut into
+/// minibatches, dropping what does not fill one. UsageError when the training samples do not fill one.
+std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const TrainingOptions& options);
+
+struct TrainingProblem {
+  bilevel::Problem problem;
+  bilevel::OuterLoss validation_loss;
+  NamedTensors hyperparameters;  ///< initial values of the groups asked for
+  nn::Mlp net;
+};
+
+TrainingProblem make_training_problem(std::shared_ptr<const TrainingData> data,
+                                      const TrainingOptions& options);
+
+/// The multiple of 2^-16 nearest to `momentum`. Reversible training executes such momenta only; started from
+/// one, its trajectory differs from the other methods' by rounding errors alone.
+double representable_momentum(double momentum);
+
+}  // namespace hypertape

@@ -1,0 +1,286 @@
+// The program's command line: options, exit codes, what goes to which stream, and its output file.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "hypertape/core/parallel.h"
+#include "hypertape/core/version.h"
+#include "option_values.h"
+#include "options.h"
+#include "output_file.h"
+#include "program.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using hypertape::Arguments;
+using hypertape::CompareOptions;
+using hypertape::Format;
+using Words = std::vector<std::string>;
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+Outcome run(const Words& words) {
+  std::vector<const char*> argv = {"hypertape"};
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  std::ostringstream out, err;
+  const int code = hypertape::run_program(static_cast<int>(argv.size()), argv.data(), out, err);
+  return {code, out.str(), err.str()};
+}
+
+CompareOptions parse(Words words) {
+  words.insert(words.begin(), "compare");
+  std::vector<const char*> argv = {"hypertape"};
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  const Arguments arguments = hypertape::parse_arguments(static_cast<int>(argv.size()), argv.data());
+  REQUIRE(arguments.command == hypertape::Command::compare);
+  return arguments.compare;
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+// A run of a few milliseconds.
+const Words tiny = {"compare", "--layers",  "4", "--steps",   "2",        "--batch",  "10",     "--samples",
+                    "60",      "--threads", "1", "--methods", "unrolled", "--groups", "momenta"};
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (fs::temp_directory_path() / "hypertape_cli_XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~TemporaryFolder() { fs::remove_all(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+  std::size_t files() const {
+    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
+  }
+
+ private:
+  fs::path path_;
+};
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// The one line that every error is.
+void check_error(const Outcome& outcome, int code, const std::string& part) {
+  INFO(outcome.err);
+  CHECK(outcome.code == code);
+  CHECK(outcome.out.empty());
+  CHECK(outcome.err.starts_with("hypertape: "));
+  CHECK(outcome.err.find('\n') == outcome.err.size() - 1);
+  CHECK(contains(outcome.err, part));
+}
+
+}  // namespace
+
+TEST_CASE("without options compare has the documented defaults") {
+  const CompareOptions options = parse({});
+  CHECK(options.training.layers == std::vector<std::int64_t>{100, 100, 100});
+  CHECK(options.training.activation == hypertape::nn::Activation::tanh);
+  CHECK(options.training.steps == 100);
+  CHECK(options.training.batch == 200);
+  CHECK(options.training.groups == Words{"log_rates", "momenta", "log_init_scales", "log_l2"});
+  CHECK(options.methods ==
+        Words{"ridders", "unrolled", "checkpointed", "trajectory", "reversible", "forward"});
+  CHECK(options.format == Format::table);
+  CHECK(options.samples == 0);
+  CHECK_FALSE(options.data);
+  CHECK_FALSE(options.output);
+}
+
+TEST_CASE("every option of compare reaches its setting") {
+  const CompareOptions options = parse({"--data",
+                                        "d.csv",
+                                        "--labels",
+                                        "l",
+                                        "--label-column",
+                                        "kind",
+                                        "--samples",
+                                        "70",
+                                        "--layers",
+                                        "5,6",
+                                        "--activation",
+                                        "relu",
+                                        "--steps",
+                                        "7",
+                                        "--batch=8",
+                                        "--seed",
+                                        "9",
+                                        "--rate",
+                                        "0.5",
+                                        "--momentum",
+                                        "0.25",
+                                        "--l2",
+                                        "1e-3",
+                                        "--threads",
+                                        "1",
+                                        "--methods",
+                                        "forward,unrolled",
+                                        "--groups",
+                                        "log_l2",
+                                        "--format",
+                                        "json",
+                                        "--output",
+                                        "o.json"});
+  CHECK(options.data == "d.csv");
+  CHECK(options.labels == "l");
+  CHECK(options.label_column == "kind");
+  CHECK(options.samples == 70);
+  CHECK(options.training.layers == std::vector<std::int64_t>{5, 6});
+  CHECK(options.training.activation == hypertape::nn::Activation::relu);
+  CHECK(options.training.steps == 7);
+  CHECK(options.training.batch == 8);
+  CHECK(options.training.seed == 9);
+  CHECK(options.training.rate == 0.5);
+  CHECK(options.training.momentum == 0.25);
+  CHECK(options.training.l2 == 1e-3);
+  CHECK(options.threads == 1);
+  CHECK(options.methods == Words{"unrolled", "forward"});  // in the order in which they run
+  CHECK(options.training.groups == Words{"log_l2"});
+  CHECK(options.format == Format::json);
+  CHECK(options.output == "o.json");
+}
+
+TEST_CASE("a bad value is bad usage, and the message names its option") {
+  const std::string too_many = std::to_string(hypertape::available_cpus() + 1);
+  const std::vector<Words> cases = {{"--steps", "0"},
+                                    {"--steps", "1.5"},
+                                    {"--steps", "-3"},
+                                    {"--steps", ""},
+                                    {"--steps", "99999999999999999999"},
+                                    {"--batch", "0"},
+                                    {"--layers", "0"},
+                                    {"--layers", "50,,50"},
+                                    {"--layers", "50,x"},
+                                    {"--layers", ""},
+                                    {"--activation", "gelu"},
+                                    {"--seed", "-1"},
+                                    {"--rate", "0"},
+                                    {"--rate", "-0.1"},
+                                    {"--rate", "nan"},
+                                    {"--rate", "inf"},
+                                    {"--rate", "1e400"},
+                                    {"--momentum", "1"},
+                                    {"--momentum", "0"},
+                                    {"--momentum", "-0.5"},
+                                    {"--l2", "0"},
+                                    {"--samples", "1"},
+                                    {"--threads", "0"},
+                                    {"--threads", too_many},
+                                    {"--methods", "magic"},
+                                    {"--methods", "unrolled,"},
+                                    {"--groups", "weights"},
+                                    {"--format", "xml"},
+                                    {"--batch", "1439"}};
+  for (const Words& words : cases) check_error(run(with({"compare"}, words)), 2, words.front() + ": must be");
+}
+
+TEST_CASE("a command line without sense is bad usage") {
+  check_error(run({}), 2, "no command");
+  check_error(run({"train"}), 2, "train");
+  check_error(run({"--fast"}), 2, "--fast");
+  check_error(run({"compare", "--fast"}), 2, "--fast");
+  check_error(run({"compare", "digits"}), 2, "digits");
+  check_error(run({"compare", "--steps"}), 2, "--steps: needs a value");
+  check_error(run({"compare", "--labels", "x"}), 2, "--labels requires --data");
+  check_error(run({"info", "compare"}), 2, "compare");
+}
+
+TEST_CASE("a failure after a good command line has exit code 1 and prints no result") {
+  check_error(run({"compare", "--data", "/nonexistent.csv"}), 1, "/nonexistent.csv");
+  check_error(run(with(tiny, {"--output", "/nonexistent/out"})), 1, "/nonexistent/out");
+  check_error(run(with(tiny, {"--output", "/"})), 1, "cannot write /");
+}
+
+TEST_CASE("results go to the standard output, and nothing to the error output") {
+  const Outcome outcome = run(tiny);
+  CHECK(outcome.code == 0);
+  CHECK(outcome.err.empty());
+  CHECK(contains(outcome.out, "unrolled"));
+}
+
+TEST_CASE("an output stream that fails is a failure") {
+  std::vector<const char*> argv = {"hypertape", "info"};
+  std::ostringstream out, err;
+  out.setstate(std::ios::failbit);
+  CHECK(hypertape::run_program(2, argv.data(), out, err) == 1);
+  CHECK(contains(err.str(), "standard output"));
+}
+
+TEST_CASE("help, version and info") {
+  CHECK(run({"--version"}).out == "hypertape " + std::string(hypertape::version()) + "\n");
+  const Outcome help = run({"compare", "--help"});
+  CHECK(help.code == 0);
+  for (const char* option : {"--data", "--labels", "--label-column", "--samples", "--layers", "--activation",
+                             "--steps", "--batch", "--seed", "--threads", "--methods", "--groups", "--format",
+                             "--rate", "--momentum", "--l2", "--output"})
+    CHECK(contains(help.out, option));
+  CHECK(contains(run({"--help"}).out, "compare"));
+  const Outcome info = run({"info"});
+  CHECK(info.code == 0);
+  for (const char* label : {"version", "CPU", "features", "kernels", "BLAS", "products", "threads"})
+    CHECK(contains(info.out, std::string("\n") + label) != (std::string(label) == "version"));
+}
+
+TEST_CASE("the number of threads is that of the process again after a comparison") {
+  const int before = hypertape::thread_count();
+  CHECK(run(tiny).code == 0);
+  CHECK(hypertape::thread_count() == before);
+}
+
+TEST_CASE("training that diverges is reported, with exit code 1") {
+  const Outcome outcome =
+      run({"compare", "--layers", "4", "--steps", "60", "--batch", "10", "--samples", "60", "--rate", "1e12",
+           "--format", "json", "--methods", "unrolled,reversible", "--groups", "momenta"});
+  CHECK(outcome.code == 1);
+  CHECK(outcome.err.starts_with("hypertape: training diverged: "));
+  CHECK(contains(outcome.err, "at step "));
+  CHECK(contains(outcome.out, "\"status\": \"diverged at step "));
+  CHECK(contains(outcome.out, "\"training_run_seconds\": null"));
+}
+
+TEST_CASE("an output file is written whole and replaces what was there") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "result.csv";
+  std::ofstream(path) << "old";
+  const Outcome outcome = run(with(tiny, {"--format", "csv", "--output", path.string()}));
+  CHECK(outcome.code == 0);
+  CHECK(outcome.out.empty());
+  CHECK(content(path).starts_with("method,"));
+  CHECK(folder.files() == 1);  // nothing left over
+}
+
+TEST_CASE("an output file that is a symbolic link stays one") {
+  const TemporaryFolder folder;
+  fs::create_symlink(folder / "target", folder / "link");
+  hypertape::write_file((folder / "link").string(), "text");
+  CHECK(fs::is_symlink(folder / "link"));
+  CHECK(content(folder / "target") == "text");
+}
+
+TEST_CASE("an output file that is a device is written to, not replaced") {
+  hypertape::require_writable("/dev/null");
+  hypertape::write_file("/dev/null", "text");
+  CHECK(fs::is_character_file("/dev/null"));
+}

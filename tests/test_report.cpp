@@ -1,0 +1,159 @@
+// The comparison as a table, as CSV and as JSON.
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "progress.h"
+#include "readable.h"
+#include "report.h"
+
+namespace {
+
+using hypertape::Comparison;
+using hypertape::ComparisonRow;
+using Words = std::vector<std::string>;
+
+const Words keys = {"method",  "setting",       "group",     "relative_error",          "cosine",
+                    "seconds", "training_runs", "gradients", "hessian_vector_products", "peak_bytes",
+                    "status"};
+
+Comparison example() {
+  Comparison comparison;
+  comparison.data_name = "digits";
+  comparison.features = 64;
+  comparison.classes = 10;
+  comparison.training_samples = 1438;
+  comparison.validation_samples = 359;
+  comparison.sizes = {64, 100, 10};
+  comparison.activation = "tanh";
+  comparison.parameters = 7510;
+  comparison.groups = {{"log_rates", 300}, {"momenta", 100}};
+  comparison.steps = 100;
+  comparison.batch = 200;
+  comparison.dtype = "float64";
+  comparison.threads = 2;
+  comparison.training_run_seconds = 0.125;
+  comparison.first_loss = 2.4;
+  comparison.last_loss = 0.25;
+  comparison.validation_loss = 0.5;
+  comparison.reference = "unrolled";
+  comparison.rows = {
+      {"unrolled", "", "log_rates", 0.0, 1.0, 0.5, 4.0, 100, 100, 209'200'000, "exact"},
+      {"unrolled", "", "momenta", 0.0, 1.0, 0.5, 4.0, 100, 100, 209'200'000, "exact"},
+      {"reversible", "", "log_rates", 1.5e-10, 0.99, 0.75, 6.0, 200, 100, 5'400'000, "exact"},
+      {"forward", "2 directions", "momenta", {}, {}, {}, {}, {}, {}, {}, "diverged at step 3, \"late\""}};
+  return comparison;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("the JSON report has exactly the documented keys, in order, and null for what is not defined") {
+  const auto json = nlohmann::ordered_json::parse(hypertape::json_report(example()));
+  Words top;
+  for (const auto& [key, value] : json.items()) top.push_back(key);
+  CHECK(top == Words{"training_run_seconds", "steps", "dtype", "threads", "rows"});
+  CHECK(json["training_run_seconds"] == 0.125);
+  CHECK(json["steps"] == 100);
+  CHECK(json["dtype"] == "float64");
+  CHECK(json["threads"] == 2);
+  REQUIRE(json["rows"].size() == 4);
+  for (const auto& row : json["rows"]) {
+    Words found;
+    for (const auto& [key, value] : row.items()) found.push_back(key);
+    CHECK(found == keys);
+  }
+  CHECK(json["rows"][2]["relative_error"] == 1.5e-10);
+  CHECK(json["rows"][1]["peak_bytes"] == 209'200'000);
+  CHECK(json["rows"][1]["gradients"].is_number_integer());
+  for (std::size_t i = 3; i < 10; ++i) CHECK(json["rows"][3][keys[i]].is_null());
+  CHECK(json["rows"][3]["status"] == "diverged at step 3, \"late\"");
+}
+
+TEST_CASE("the CSV report has the same columns, empty for what is not defined, and quotes where needed") {
+  const std::vector<std::string> lines = lines_of(hypertape::csv_report(example()));
+  REQUIRE(lines.size() == 5);
+  std::string header;
+  for (const std::string& key : keys) header += (header.empty() ? "" : ",") + key;
+  CHECK(lines[0] == header);
+  CHECK(lines[1] == "unrolled,,log_rates,0,1,0.5,4,100,100,209200000,exact");
+  CHECK(lines[3] == "reversible,,log_rates,1.5e-10,0.99,0.75,6,200,100,5400000,exact");
+  CHECK(lines[4] == "forward,2 directions,momenta,,,,,,,,\"diverged at step 3, \"\"late\"\"\"");
+}
+
+TEST_CASE("numbers in CSV read back as the same bits") {
+  Comparison comparison = example();
+  comparison.rows.resize(1);
+  comparison.rows[0].cosine = 0.1 + 0.2;
+  CHECK(lines_of(hypertape::csv_report(comparison))[1].find("0.30000000000000004") != std::string::npos);
+}
+
+TEST_CASE("the table is aligned and says a method's cost once") {
+  const std::vector<std::string> lines = lines_of(hypertape::table_report(example()));
+  std::size_t head = 0;
+  while (head < lines.size() && !lines[head].starts_with("method")) ++head;
+  REQUIRE(head + 4 < lines.size());
+  const std::string& header = lines[head];
+  const std::size_t group = header.find("group"), status = header.find("status");
+  // Numbers end where the names of their columns end.
+  const std::size_t error_end = header.find("rel. error") + 10, peak_end = header.find("peak") + 4;
+  CHECK(lines[head + 1].compare(group, 9, "log_rates") == 0);
+  CHECK(lines[head + 2].compare(group, 7, "momenta") == 0);
+  CHECK(lines[head + 1].compare(status, 5, "exact") == 0);
+  CHECK(lines[head + 4].compare(status, 8, "diverged") == 0);
+  CHECK(lines[head + 1].substr(error_end - 2, 3) == " 0 ");
+  CHECK(lines[head + 3].substr(error_end - 7, 7) == "1.5e-10");
+  CHECK(lines[head + 1].substr(peak_end - 8, 8) == "209.2 MB");
+  CHECK(lines[head + 3].substr(peak_end - 6, 6) == "5.4 MB");
+  CHECK(lines[head + 4].substr(peak_end - 2, 2) == " -");
+  CHECK(lines[head + 1].find("209.2 MB") != std::string::npos);
+  CHECK(lines[head + 2].find("209.2 MB") == std::string::npos);
+  CHECK(lines[head + 2].starts_with(' '));
+}
+
+TEST_CASE("the table's header says what was trained") {
+  const std::string table = hypertape::table_report(example());
+  for (const char* part : {"digits", "1,438 training and 359 validation samples", "64-100-10 tanh",
+                           "7,510 parameters", "400 hyperparameters", "100 steps", "batch 200", "2 threads",
+                           "training 2.4 to 0.25", "validation 0.5"})
+    CHECK_MESSAGE(table.find(part) != std::string::npos, part);
+}
+
+TEST_CASE("counts and bytes for people") {
+  using hypertape::readable_bytes;
+  using hypertape::readable_count;
+  CHECK(readable_count(0) == "0");
+  CHECK(readable_count(999) == "999");
+  CHECK(readable_count(1000) == "1,000");
+  CHECK(readable_count(1234567) == "1,234,567");
+  CHECK(readable_bytes(999) == "999 B");
+  CHECK(readable_bytes(1000) == "1.0 kB");
+  CHECK(readable_bytes(12'345'678) == "12.3 MB");
+  CHECK(readable_bytes(999'960) == "1.0 MB");
+  CHECK(readable_bytes(2'100'000'000) == "2.1 GB");
+}
+
+TEST_CASE("progress writes nothing without a terminal and cleans up after itself on one") {
+  hypertape::Progress silent(nullptr);
+  silent.begin("training", 10);
+  silent.step();
+  silent.end();
+  std::ostringstream terminal;
+  {
+    hypertape::Progress progress(&terminal);
+    progress.expect(10);
+    progress.begin("training", 10);
+    progress.step();
+  }
+  const std::string text = terminal.str();
+  CHECK((text.empty() || text.ends_with("\r\x1b[K")));
+}
