@@ -125,7 +125,7 @@ TrainingProblem make_training_problem(std::shared_ptr<const TrainingData> data,
     Tensor penalty;
     for (std::size_t i = 0; i < w.size(); ++i) {
       const Tensor& parameter = w.tensors()[i];
-      Tensor term = dot(h.tensors()[first_decay + i] * parameter, parameter);
+      Tensor term = sum(weighted_square(h.tensors()[first_decay + i], parameter));
       penalty = penalty.defined() ? penalty + term : term;
     }
     return softmax_cross_entropy(net(w, batch.inputs), batch.labels) + 0.5 * penalty;

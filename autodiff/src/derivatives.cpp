@@ -84,8 +84,18 @@ TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool c
   const TensorList &outputs = state.graph.outputs, &seeds = cotangents;
   if (seeds.size() != outputs.size())
     fail("pullback", seeds.size(), " cotangents given for ", outputs.size(), " outputs");
+  if (accumulated.size() > state.graph.inputs)
+    fail("pullback", accumulated.size(), " sums to start from given for ", state.graph.inputs, " inputs");
+  for (std::size_t i = 0; i < accumulated.size(); ++i) {
+    const GraphState::Form& form = state.forms[i];
+    if (accumulated[i].defined() &&
+        (accumulated[i].shape() != form.shape || accumulated[i].dtype() != form.dtype))
+      fail("pullback", "the sum to start from for input ", i, " has shape ", accumulated[i].shape(),
+           ", the input ", form.shape);
+  }
   for (std::size_t k = 0; k < seeds.size(); ++k) {
-    if (!seeds[k].defined() || !outputs[k].defined()) continue;
+    if (!seeds[k].defined()) continue;
+    if (!outputs[k].defined()) fail("pullback", "cotangent ", k, " given for an absent output");
     if (seeds[k].shape() != outputs[k].shape() || seeds[k].dtype() != outputs[k].dtype())
       fail("pullback", "cotangent ", k, " has shape ", seeds[k].shape(), " and dtype ", seeds[k].dtype(),
            ", but the output has shape ", outputs[k].shape(), " and dtype ", outputs[k].dtype());
@@ -119,7 +129,8 @@ TensorList push_recorded(GraphState& state, const TensorList& tangents) {
 std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
                                                 const TensorList& tangents) {
   if (tangents.size() != x.size()) fail("jvp", tangents.size(), " tangents given for ", x.size(), " inputs");
-  const std::uint64_t scope = open_scope();
+  const TangentScope open;
+  const std::uint64_t scope = open.id();
   TensorList inputs(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
     inputs[i] = x[i];
@@ -146,6 +157,7 @@ namespace {
 struct CustomAttributes {
   std::shared_ptr<std::string> name;
   std::shared_ptr<TensorList> inputs;
+  std::shared_ptr<std::vector<std::uint32_t>> versions;  // of the inputs' storages
   std::function<TensorList(const TensorList&)> pullback;
 };
 
@@ -155,11 +167,21 @@ struct CustomAttributes {
        "method made of recorded operations (for hypergradients: Unrolled) for higher derivatives");
 }
 
+std::uint32_t version_of(const Tensor& tensor) {
+  return tensor.header()->storage->version.load(std::memory_order_relaxed);
+}
+
 void pull_custom(Pull& pull) {
   const auto& attributes = pull.attributes<CustomAttributes>();
   Links links;
-  for (const Tensor& input : *attributes.inputs)
-    if (input.defined()) links = links | links_of(input);
+  for (std::size_t i = 0; i < attributes.inputs->size(); ++i) {
+    const Tensor& input = (*attributes.inputs)[i];
+    if (!input.defined()) continue;
+    links = links | links_of(input);
+    if (version_of(input) != (*attributes.versions)[i])
+      fail(*attributes.name, "its input ", i, " of shape ", input.shape(),
+           " was overwritten by assign() after the forward pass; assign before, or to a copy");
+  }
   TensorList cotangents(pull.cotangents.begin(), pull.cotangents.end());
   for (const Tensor& cotangent : cotangents)
     if (cotangent.defined()) links = links | links_of(cotangent);
@@ -201,21 +223,26 @@ TensorList custom_vjp(const std::string& name, const TensorList& inputs,
   {
     // Nothing that the forward pass does is recorded for anyone outside, even through variables it closes
     // over.
-    const detail::ScopeMask mask({0, detail::scope_bound()});
+    const detail::ScopeMask mask({0, detail::scope_bound()}, name.c_str());
     result = forward(plain);
   }
   std::vector<const Tensor*> in;
-  for (const Tensor& input : inputs) in.push_back(&input);
+  auto versions = std::make_shared<std::vector<std::uint32_t>>();
+  for (const Tensor& input : inputs) {
+    in.push_back(&input);
+    versions->push_back(input.defined() ? detail::version_of(input) : 0);
+  }
   std::vector<Tensor*> out;
   for (Tensor& output : result.outputs) {
     detail::header_of(name.c_str(), output);
     output = detail::make_alias(output);  // the forward pass may have returned one of its inputs
     out.push_back(&output);
   }
-  detail::finish(detail::custom_rule, {},
-                 detail::CustomAttributes{std::make_shared<std::string>(name),
-                                          std::make_shared<TensorList>(inputs), std::move(result.pullback)},
-                 in, out);
+  detail::finish(
+      detail::custom_rule, {},
+      detail::CustomAttributes{std::make_shared<std::string>(name), std::make_shared<TensorList>(inputs),
+                               std::move(versions), std::move(result.pullback)},
+      in, out);
   return std::move(result.outputs);
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "header.h"
 #include "hypertape/core/error.h"
@@ -32,13 +33,41 @@ std::uint64_t scope_bound() noexcept;
 /// While alive, scopes in `range` neither record nor propagate on this thread.
 class ScopeMask {
  public:
-  explicit ScopeMask(ScopeRange range);
+  /// With a name, the mask forbids: meeting an operand that serves a hidden scope is an Error of that
+  /// operation, since its derivative would be lost in silence.
+  explicit ScopeMask(ScopeRange range, const char* forbidden_in = nullptr);
   ~ScopeMask();
   ScopeMask(const ScopeMask&) = delete;
   ScopeMask& operator=(const ScopeMask&) = delete;
 };
 
 bool is_active(std::uint64_t scope) noexcept;
+/// Throws if `scope` is hidden by a mask that forbids what it hides.
+void require_not_forbidden(std::uint64_t scope);
+
+/// The life of a scope that hands out tangents. A node's saved output may carry such a tangent, and where an
+/// outer scope has recorded the tangent's own operations, these lead back to the node: each would keep the
+/// other alive. Nobody asks for the tangent once its scope has ended, so it is taken away then.
+class TangentScope {
+ public:
+  TangentScope();
+  ~TangentScope();
+  TangentScope(const TangentScope&) = delete;
+  TangentScope& operator=(const TangentScope&) = delete;
+  std::uint64_t id() const noexcept { return id_; }
+
+  /// Remembers a node whose saved outputs carry a tangent of an open scope.
+  static void note(Node& node, std::uint64_t scope);
+
+ private:
+  std::uint64_t id_;
+  std::vector<Node*> nodes_;  // owned
+  TangentScope* next_;
+};
+
+struct Node;
+/// The smallest scope known to be active that a node serves, or 0.
+std::uint64_t active_scope_of(const Node& node) noexcept;
 
 /// What a rule sees of the operation that it differentiates. Only what the operation declared as saved is
 /// there.
@@ -120,6 +149,10 @@ struct Node : TapeRecord {
   /// For messages: the public function that made the node.
   const char* name() noexcept { return rule->name_from ? rule->name_from(attributes()) : rule->name; }
   void* attributes() noexcept { return reinterpret_cast<std::byte*>(this) + attribute_offset; }
+  Node* next_ended = nullptr;  ///< chains nodes that wait for their end
+  /// Whether a leaf of `scope` may lie below: it is among the scopes between the smallest and the largest
+  /// served.
+  bool may_serve(std::uint64_t scope) const noexcept { return min_scope <= scope && scope <= max_scope; }
   /// Lets go of saved tensors and edges: what a consuming pullback does node by node.
   void consume() noexcept;
 };
@@ -141,9 +174,8 @@ struct Links {
   bool any() const noexcept { return recorded || tangents; }
 };
 
-inline bool is_recorded(const Header& header) noexcept;
-Links links_of_linked(const Header& header) noexcept;
-inline Links links_of(const Tensor& tensor) noexcept {
+Links links_of_linked(const Header& header);
+inline Links links_of(const Tensor& tensor) {
   const Header& header = *tensor.header();
   if (!header.node && !header.tangents) return {};
   return links_of_linked(header);

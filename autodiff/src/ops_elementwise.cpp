@@ -294,7 +294,7 @@ void push_elementwise(Push& push) {
       for (int k = 0; k < function.arity; ++k)
         shape = broadcast_shapes(function.name, shape,
                                  push.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(k)]);
-      term = expand(term, shape);
+      term = contiguous(expand(term, shape));  // the layout that a dual kernel writes
     }
     total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
   }
@@ -329,8 +329,8 @@ std::uint64_t dual_scope(const Function& function, std::span<const Operand> oper
   for (const Operand& operand : operands) {
     const Header& header = *operand->header();
     if (!header.node) continue;
-    const std::uint64_t serves = static_cast<const Node*>(header.node)->min_scope;
-    if (serves < scope && is_active(serves)) return 0;
+    const std::uint64_t serves = active_scope_of(*static_cast<const Node*>(header.node));
+    if (serves != 0 && serves < scope) return 0;
   }
   return scope;
 }

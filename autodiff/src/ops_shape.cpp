@@ -23,6 +23,10 @@ constexpr OpRule reshape_rule = {
       push.results[0] = reshape(push.tangents[0], push.attributes<ReshapeAttributes>().output);
     }};
 
+constexpr OpRule contiguous_rule = {"contiguous",
+                                    [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+                                    [](Push& push) { push.results[0] = contiguous(push.tangents[0]); }};
+
 struct TransposeAttributes {
   std::array<std::int64_t, max_rank> axes;
   int rank;
@@ -107,6 +111,11 @@ Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents) {
     *wild = x.size() / rest;
   }
   return reshape(x, Shape(std::span<const std::int64_t>(resolved)));
+}
+
+Tensor contiguous(const Tensor& x) {
+  if (detail::header_of("contiguous", x).contiguous) return x;
+  return finish_one(detail::contiguous_rule, {}, detail::NoAttributes{}, detail::make_contiguous(x), x);
 }
 
 Tensor transpose(const Tensor& x, const std::vector<std::int64_t>& axes) {

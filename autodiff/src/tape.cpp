@@ -1,5 +1,6 @@
 // Recording: scopes, nodes and tangents.
 #include <atomic>
+#include <mutex>
 #include <vector>
 
 #include "node.h"
@@ -13,6 +14,7 @@ std::atomic<std::uint64_t> newest_scope{1};
 constexpr int max_nesting = 64;
 struct MaskStack {
   ScopeRange ranges[max_nesting];
+  const char* forbidden_in[max_nesting];
   int depth;
 };
 constinit thread_local MaskStack masks{};
@@ -20,11 +22,12 @@ constinit thread_local MaskStack masks{};
 constinit thread_local std::uint64_t last_number = 0;
 
 // Ending a node may end those it refers to, a million deep: they queue here instead of recursing.
+// Plain pointers: nodes may still end when this thread's other thread-local objects are gone.
 struct Teardown {
-  std::vector<Node*> waiting;
-  bool running = false;
+  Node* waiting;
+  bool running;
 };
-thread_local Teardown teardown;
+constinit thread_local Teardown teardown{};
 
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 15) & ~std::size_t{15}; }
 
@@ -38,14 +41,13 @@ void end_node(Node* node) noexcept {
 void destroy_node(TapeRecord* record) noexcept {
   Node* node = static_cast<Node*>(record);
   if (teardown.running) {
-    teardown.waiting.push_back(node);
+    node->next_ended = std::exchange(teardown.waiting, node);
     return;
   }
   teardown.running = true;
   end_node(node);
-  while (!teardown.waiting.empty()) {
-    Node* next = teardown.waiting.back();
-    teardown.waiting.pop_back();
+  while (Node* next = teardown.waiting) {
+    teardown.waiting = next->next_ended;
     end_node(next);
   }
   teardown.running = false;
@@ -56,8 +58,58 @@ void destroy_node(TapeRecord* record) noexcept {
 std::uint64_t open_scope() noexcept { return newest_scope.fetch_add(1, std::memory_order_relaxed); }
 std::uint64_t scope_bound() noexcept { return newest_scope.load(std::memory_order_relaxed); }
 
-ScopeMask::ScopeMask(ScopeRange range) {
+namespace {
+// Scopes of all threads: a function may spread its work. Touched only in derivatives of third order and
+// above.
+std::mutex tangent_scopes_mutex;
+constinit TangentScope* tangent_scopes = nullptr;
+
+void drop_tangent(Header& header, std::uint64_t scope) noexcept {
+  for (Tangent** link = &header.tangents; *link; link = &(*link)->next) {
+    if ((*link)->scope != scope) continue;
+    Tangent* gone = std::exchange(*link, (*link)->next);
+    gone->next = nullptr;
+    free_tangents(gone);
+    return;
+  }
+}
+}  // namespace
+
+TangentScope::TangentScope() : id_(open_scope()) {
+  const std::lock_guard lock(tangent_scopes_mutex);
+  next_ = std::exchange(tangent_scopes, this);
+}
+
+TangentScope::~TangentScope() {
+  {
+    const std::lock_guard lock(tangent_scopes_mutex);
+    TangentScope** link = &tangent_scopes;
+    while (*link != this) link = &(*link)->next_;
+    *link = next_;
+  }
+  for (Node* node : nodes_) {
+    if (!node->consumed) {
+      Saved* outputs = node->saved() + __builtin_popcount(node->saves.inputs);
+      for (int k = 0; k < __builtin_popcount(node->saves.outputs); ++k)
+        if (outputs[k].tensor.defined()) drop_tangent(*outputs[k].tensor.header(), id_);
+    }
+    release(static_cast<TapeRecord*>(node));
+  }
+}
+
+void TangentScope::note(Node& node, std::uint64_t scope) {
+  const std::lock_guard lock(tangent_scopes_mutex);
+  for (TangentScope* open = tangent_scopes; open; open = open->next_) {
+    if (open->id_ != scope) continue;
+    open->nodes_.push_back(&node);
+    retain(static_cast<TapeRecord*>(&node));
+    return;
+  }
+}
+
+ScopeMask::ScopeMask(ScopeRange range, const char* forbidden_in) {
   if (masks.depth == max_nesting) fail("derivative", "nested deeper than ", max_nesting, " levels");
+  masks.forbidden_in[masks.depth] = forbidden_in;
   masks.ranges[masks.depth++] = range;
 }
 ScopeMask::~ScopeMask() { --masks.depth; }
@@ -68,9 +120,25 @@ bool is_active(std::uint64_t scope) noexcept {
   return true;
 }
 
+void require_not_forbidden(std::uint64_t scope) {
+  for (int i = 0; i < masks.depth; ++i)
+    if (masks.forbidden_in[i] && scope >= masks.ranges[i].low && scope < masks.ranges[i].high)
+      fail(masks.forbidden_in[i],
+           "its functions use a variable that is being differentiated but was not passed in; its derivative "
+           "would be "
+           "lost: pass it in (for hypergradients: as a hyperparameter), stop_gradient it, or use a recorded "
+           "method "
+           "(Unrolled)");
+}
+
+std::uint64_t active_scope_of(const Node& node) noexcept {
+  if (is_active(node.min_scope)) return node.min_scope;
+  return is_active(node.max_scope) ? node.max_scope : 0;
+}
+
 bool Pull::needs(int input) const noexcept {
   const Node* target = node->edges()[input].node;
-  return target && target->max_scope >= scope;
+  return target && target->may_serve(scope);
 }
 
 Node::Node(const OpRule& op, std::uint32_t inputs, std::uint32_t outputs, Saves keep)
@@ -108,7 +176,7 @@ Unpacked::Unpacked(Node& node, Primal& view, bool take) {
     if (!(node.saves.outputs >> k & 1u)) continue;
     const Tensor& plain = unpack(*next++);
     view.outputs[k] = &plain;
-    if (!is_active(node.min_scope)) continue;
+    if (!active_scope_of(node)) continue;
     // The saved output carries no node, or node and tensor would keep each other alive.
     Tensor linked = alias_with_links(plain);
     retain(static_cast<TapeRecord*>(&node));
@@ -118,10 +186,18 @@ Unpacked::Unpacked(Node& node, Primal& view, bool take) {
   }
 }
 
-Links links_of_linked(const Header& header) noexcept {
+Links links_of_linked(const Header& header) {
   Links links;
-  links.recorded = header.node && is_active(static_cast<const Node*>(header.node)->min_scope);
-  for (const Tangent* t = header.tangents; t; t = t->next) links.tangents |= is_active(t->scope);
+  if (header.node) {
+    const Node& node = *static_cast<const Node*>(header.node);
+    links.recorded = active_scope_of(node) != 0;
+    if (!links.recorded) require_not_forbidden(node.min_scope);
+  }
+  for (const Tangent* t = header.tangents; t; t = t->next) {
+    const bool active = is_active(t->scope);
+    if (!active) require_not_forbidden(t->scope);
+    links.tangents |= active;
+  }
   return links;
 }
 
@@ -141,7 +217,8 @@ Node* make_node(const OpRule& rule, Saves saves, std::size_t attribute_bytes,
     if (!inputs[i]->defined()) continue;
     const Header& header = *inputs[i]->header();
     Node* producer = static_cast<Node*>(header.node);
-    if (!producer || !is_active(producer->min_scope)) continue;
+    const std::uint64_t lowest = producer ? active_scope_of(*producer) : 0;
+    if (lowest == 0) continue;
     // An operand that became the output hands its reference over.
     if (outputs.size() == 1 && outputs[0]->header() == &header)
       outputs[0]->header()->node = nullptr;
@@ -150,7 +227,7 @@ Node* make_node(const OpRule& rule, Saves saves, std::size_t attribute_bytes,
     edge->node = producer;
     edge->output = header.output;
     number = std::max(number, producer->number);
-    node->min_scope = std::min(node->min_scope, producer->min_scope);
+    node->min_scope = std::min(node->min_scope, lowest);
     node->max_scope = std::max(node->max_scope, producer->max_scope);
   }
   node->number = last_number = number + 1;
@@ -179,8 +256,11 @@ void save_outputs(Node& node, std::span<Tensor* const> outputs) {
     Tensor alias = make_alias(*outputs[k]);
     Tangent** end = &alias.header()->tangents;
     for (const Tangent* t = outputs[k]->header()->tangents; t; t = t->next) {
+      // Only a backward pass inside the tangent's scope can ask for it.
+      if (t->scope > node.max_scope) continue;
       *end = copy_tangent(t->scope, t->value, nullptr);
       end = &(*end)->next;
+      if (node.min_scope < t->scope) TangentScope::note(node, t->scope);
     }
     slot->version = alias.header()->storage->version.load(std::memory_order_relaxed);
     (slot++)->tensor = std::move(alias);
@@ -204,7 +284,7 @@ Tensor alias_with_links(const Tensor& tensor) {
   const Header& source = *tensor.header();
   for (const Tangent* t = source.tangents; t; t = t->next)
     if (is_active(t->scope)) attach_tangent(alias, t->scope, t->value);
-  if (source.node && is_active(static_cast<const Node*>(source.node)->min_scope)) {
+  if (source.node && active_scope_of(*static_cast<const Node*>(source.node))) {
     retain(source.node);
     alias.header()->node = source.node;
     alias.header()->output = source.output;
@@ -234,7 +314,14 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
       if (!inputs[i]->defined()) continue;
       if (const Tensor* tangent = find_tangent(*inputs[i]->header(), scope)) tangents[i] = *tangent;
     }
-    for (std::size_t k = 0; k < outputs.size() && k < 2; ++k) push.outputs[k] = outputs[k];
+    // Aliases of outputs that outer scopes record: their record of the tangent saves what the rule
+    // sees, and the output itself is about to carry that tangent.
+    std::array<Tensor, 2> seen;
+    for (std::size_t k = 0; k < outputs.size() && k < seen.size(); ++k) {
+      push.outputs[k] = outputs[k];
+      const auto* node = static_cast<const Node*>(outputs[k]->header()->node);
+      if (node && node->min_scope < scope) push.outputs[k] = &(seen[k] = alias_with_links(*outputs[k]));
+    }
     push.tangents = tangents;
     push.results = results;
     {

@@ -1,6 +1,7 @@
 #include "walk.h"
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <queue>
 #include <unordered_map>
@@ -111,13 +112,22 @@ struct NodeReference {
   ~NodeReference() { release(static_cast<TapeRecord*>(node)); }
 };
 
+// A rule that throws leaves a node whose saved tensors are gone: it must say so to whoever comes next.
+struct ConsumeOnError {
+  Node* node;
+  int exceptions;
+  ~ConsumeOnError() {
+    if (node && std::uncaught_exceptions() > exceptions) node->consume();
+  }
+};
+
 class Walk {
  public:
   Walk(ScopeRange scope, bool consume, TensorList& leaves)
       : scope_(scope), consume_(consume), leaves_(leaves) {}
 
   void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent) {
-    if (!node || node->max_scope < scope_.low || !cotangent.defined()) return;
+    if (!node || !node->may_serve(scope_.low) || !cotangent.defined()) return;
     if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
       accumulate(leaves_[leaf->index], std::move(cotangent));
       return;
@@ -160,6 +170,7 @@ class Walk {
     // A node that also serves an outer scope is still needed there.
     const bool consume = consume_ && node.min_scope >= scope_.low;
     {
+      const ConsumeOnError guard{consume ? &node : nullptr, std::uncaught_exceptions()};
       const Unpacked saved(node, pull, consume);
       node.rule->pull(pull);
     }
@@ -215,8 +226,7 @@ Replay::Replay(const Graph& graph) {
   std::unordered_map<Node*, std::uint32_t> position;
   std::vector<Node*> reached;
   const auto reach = [&](Node* node) {
-    if (node && node->max_scope >= graph.scope.low && position.emplace(node, 0).second)
-      reached.push_back(node);
+    if (node && node->may_serve(graph.scope.low) && position.emplace(node, 0).second) reached.push_back(node);
   };
   for (const Tensor& output : graph.outputs)
     if (output.defined()) reach(static_cast<Node*>(output.header()->node));

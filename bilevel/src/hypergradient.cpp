@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <iomanip>
+#include <limits>
 #include <ostream>
 #include <sstream>
 
@@ -12,6 +13,7 @@
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
 #include "method.h"
+#include "node.h"
 
 namespace hypertape::bilevel {
 namespace {
@@ -43,16 +45,18 @@ class Meter {
 template <class Result>
 void set_diverged(Result& result, const TrainingDiverged& error) {
   result.status = Status::diverged;
+  result.value = std::numeric_limits<double>::quiet_NaN();
   result.failed_step = error.step();
   result.message = error.what();
 }
 
-// Zeros shaped like w_0, through which dF/dw_0 is read.
-TensorList zero_offsets(const Problem& problem, const NamedTensors& h) {
-  TensorList zeros;
-  const Run probe(problem, h, std::make_shared<Counters>());
-  for (const Tensor& w : probe.initial().tensors()) zeros.push_back(Tensor::zeros(w.shape(), w.dtype()));
-  return zeros;
+// Tensors shaped like w_0, without memory of their own, that receive dF/dw_0.
+TensorList make_probes(const Problem& problem, const NamedTensors& h) {
+  TensorList probes;
+  const Run run(problem, h, std::make_shared<Counters>());
+  for (const Tensor& w : run.initial().tensors())
+    probes.push_back(expand(Tensor::scalar(0.0, w.dtype()), w.shape()));
+  return probes;
 }
 
 void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
@@ -60,7 +64,7 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
                               Hypergradient& result) {
   TensorList inputs = h.tensors();
   const auto count = static_cast<std::ptrdiff_t>(inputs.size());
-  for (Tensor& zeros : zero_offsets(problem, h)) inputs.push_back(std::move(zeros));
+  for (Tensor& probe : make_probes(problem, h)) inputs.push_back(std::move(probe));
   NamedTensors names;
   const auto solve_from = [&](const TensorList& x) {
     const auto run = std::make_shared<const Run>(problem, h.with({x.begin(), x.begin() + count}), counters,
@@ -81,7 +85,8 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
       },
       outer_inputs);
   result.value = value.item();
-  if (!std::isfinite(result.value)) throw TrainingDiverged(problem.steps, "the outer loss is not finite");
+  if (!std::isfinite(result.value))
+    throw TrainingDiverged(-1, "the outer loss is not finite after the last step");
 
   const TensorList w_bar(bars.begin(), bars.begin() + split);
   TensorList accumulated(bars.begin() + split, bars.end());  // the direct term F_h
@@ -120,7 +125,7 @@ Pushed push(const Problem& problem, const OuterLoss& outer, const NamedTensors& 
   pushed.derivative = std::move(derivative);
   if (!std::isfinite(pushed.value) ||
       (pushed.derivative.defined() && !std::isfinite(pushed.derivative.item())))
-    throw TrainingDiverged(problem.steps, "the outer loss or its derivative is not finite");
+    throw TrainingDiverged(-1, "the outer loss or its derivative is not finite after the last step");
   return pushed;
 }
 
@@ -200,9 +205,9 @@ Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& e
 }
 
 Solution train(const Problem& problem, const NamedTensors& h) {
-  TensorList plain;
-  for (const Tensor& tensor : h.tensors()) plain.push_back(stop_gradient(tensor));
-  return solve(problem, h.with(std::move(plain)), Unrolled{});
+  // Masked, so that nothing is recorded even if the problem's functions use variables being differentiated.
+  const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
+  return solve(problem, h, Unrolled{});
 }
 
 std::vector<std::string> Hypergradient::unused() const {

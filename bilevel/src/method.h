@@ -22,7 +22,7 @@ class Run {
   /// Checks the problem and prepares h; recorded like any other operation. `offset`, if given, is added to
   /// the initial parameters: zeros through which dF/dw_0 is read.
   Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters,
-      const TensorList& offset = {});
+      const TensorList& probes = {});
 
   const Problem& problem() const noexcept { return problem_; }
   std::int64_t steps() const noexcept { return problem_.steps; }

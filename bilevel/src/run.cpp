@@ -10,11 +10,27 @@
 namespace hypertape::bilevel {
 
 TrainingDiverged::TrainingDiverged(std::int64_t step, const std::string& what)
-    : std::runtime_error("[train] " + what + " at step " + std::to_string(step)), step_(step) {}
+    : Error("train", step < 0 ? what : what + " at step " + std::to_string(step)), step_(step) {}
 TrainingDiverged::~TrainingDiverged() = default;
 
 namespace detail {
 namespace {
+
+void require_same_form(const std::string& step, const char* what, const TensorList& after,
+                       const TensorList& before) {
+  if (after.size() != before.size())
+    fail("bilevel", "step '", step, "' returned ", after.size(), " ", what, " for ", before.size());
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    if (!after[i].defined()) fail("bilevel", "step '", step, "' returned an absent tensor among its ", what);
+    const auto &a = *after[i].header(), &b = *before[i].header();
+    if (a.dtype != b.dtype || a.rank != b.rank || !std::equal(a.extents(), a.extents() + a.rank, b.extents()))
+      fail("bilevel", "step '", step, "' turned number ", i, " of its ", what, " from ", before[i].dtype(),
+           " ", before[i].shape(), " into ", after[i].dtype(), " ", after[i].shape());
+  }
+}
+
+// Apart from stream 0, which initial weights are usually drawn from.
+constexpr std::uint32_t step_stream = 1;
 
 void check(const Problem& problem) {
   if (!problem.init) fail("bilevel", "the problem has no init");
@@ -30,6 +46,14 @@ using hypertape::detail::Push;
 constexpr OpRule identity_rule = {"identity",
                                   [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
                                   [](Push& push) { push.results[0] = push.tangents[0]; }};
+
+// x, with a second operand that receives the same cotangent: what reads dF/dw_0.
+constexpr OpRule probed_rule = {"probed",
+                                [](Pull& pull) {
+                                  if (pull.needs(0)) pull.gradients[0] = pull.cotangents[0];
+                                  if (pull.needs(1)) pull.gradients[1] = std::move(pull.cotangents[0]);
+                                },
+                                [](Push& push) { push.results[0] = push.tangents[0]; }};
 
 // The same values behind a node of the run's own. There the run's part of the cotangent is added up before it
 // meets the outer loss's, in every method: hence the same bits with a tape of many steps and with one node.
@@ -59,7 +83,7 @@ optim::State separated(optim::State state) {
 
 }  // namespace
 
-Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const TensorList& offset)
+Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const TensorList& probes)
     : problem_(std::move(problem)), counters_(std::move(counters)) {
   check(problem_);
   for (std::size_t i = 0; i < h.size(); ++i)
@@ -78,10 +102,14 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
   }
   initial_ = problem_.init(hyper_);
   if (initial_.empty()) fail("bilevel", "init returned no parameters");
-  if (!offset.empty()) {
-    TensorList shifted;
-    for (std::size_t i = 0; i < initial_.size(); ++i) shifted.push_back(initial_.tensors()[i] + offset[i]);
-    initial_ = initial_.with(std::move(shifted));
+  if (!probes.empty()) {
+    TensorList probed;
+    for (std::size_t i = 0; i < initial_.size(); ++i) {
+      const Tensor& w = initial_.tensors()[i];
+      probed.push_back(hypertape::detail::finish_one(probed_rule, {}, hypertape::detail::NoAttributes{},
+                                                     hypertape::detail::make_alias(w), w, probes[i]));
+    }
+    initial_ = initial_.with(std::move(probed));
   }
   initial_state_ = separated({initial_.tensors(), problem_.step.initial_slots(initial_.tensors())});
 }
@@ -111,7 +139,7 @@ NamedTensors Run::at_step(const TensorList& hyper, const Rows& rows, std::int64_
 }
 
 Tensor Run::loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const {
-  const StepContext context{t, Key{problem_.seed, 0, static_cast<std::uint64_t>(t)}};
+  const StepContext context{t, Key{problem_.seed, step_stream, static_cast<std::uint64_t>(t)}};
   return problem_.loss(initial_.with(w), h_t, context);
 }
 
@@ -127,7 +155,10 @@ TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int6
 
 optim::State Run::advance(const optim::State& state, const NamedTensors& h_t, std::int64_t t,
                           bool report) const {
-  return separated(problem_.step.update(state, gradient(state.parameters, h_t, t, report), h_t));
+  optim::State next = problem_.step.update(state, gradient(state.parameters, h_t, t, report), h_t);
+  require_same_form(problem_.step.name, "parameters", next.parameters, state.parameters);
+  require_same_form(problem_.step.name, "slots", next.slots, state.slots);
+  return separated(std::move(next));
 }
 
 double norm(const TensorList& list) {

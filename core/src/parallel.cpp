@@ -22,6 +22,7 @@
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
 #include <tbb/task_arena.h>
+#include <tbb/task_group.h>
 #endif
 
 namespace hypertape {
@@ -179,12 +180,15 @@ void run_job(Job& job, int shares) { Pool::instance().run(job, shares); }
 // embedder's tasks, which would then run inside our caller's scopes.
 void run_job(Job& job, int shares) {
   tbb::this_task_arena::isolate([&] {
+    // A context of its own: if the embedder cancels the group it calls us from, our chunks must still all
+    // run.
+    tbb::task_group_context context(tbb::task_group_context::isolated);
     tbb::parallel_for(
         tbb::blocked_range<int>(0, shares, 1),
         [&](const tbb::blocked_range<int>& range) {
           for (int own = range.begin(); own < range.end(); ++own) job.participate(own);
         },
-        tbb::simple_partitioner());
+        tbb::simple_partitioner(), context);
   });
 }
 

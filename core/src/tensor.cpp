@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <ostream>
@@ -168,6 +169,8 @@ Tensor Tensor::copy_from(const void* values, std::size_t count, Dtype dtype, con
 }
 
 Tensor Tensor::full(const Shape& shape, double value, Dtype dtype) {
+  if (dtype == Dtype::int64 && !(value >= -0x1p63 && value < 0x1p63 && value == std::trunc(value)))
+    fail("full", "value ", value, " is not an int64");
   Tensor tensor = detail::make_tensor(shape, dtype);
   detail::cpu_backend().fill(detail::view_of(tensor), value);
   return tensor;

@@ -19,6 +19,8 @@ std::string_view name_of(Activation activation) noexcept {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  for (const Tensor* tensor : {&x, &weight, &bias})
+    if (!tensor->defined()) fail("linear", "input, weight or bias is absent");
   if (x.rank() != 2 || weight.rank() != 2 || bias.rank() != 1 || x.extent(1) != weight.extent(0) ||
       weight.extent(1) != bias.extent(0))
     fail("linear", "input ", x.shape(), ", weight ", weight.shape(), " and bias ", bias.shape(),
@@ -50,7 +52,8 @@ NamedTensors Mlp::standard_normal(const Key& key, Dtype dtype) const {
   for (std::size_t l = 0; l < layers(); ++l) {
     const std::string number = std::to_string(l + 1);
     Key layer_key = key;
-    layer_key.step = l;
+    // A stream of its own for each layer, beside the caller's stream and step.
+    layer_key.stream += static_cast<std::uint32_t>(l + 1) << 16;
     parameters.add("weight_" + number,
                    random({sizes_[l], sizes_[l + 1]}, Distribution::normal, layer_key, dtype));
     parameters.add("bias_" + number, Tensor::zeros({sizes_[l + 1]}, dtype));

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/optim/step.h"
@@ -26,13 +28,15 @@ std::vector<Value> rates_of(const SgdOptions& options, const NamedTensors& h, st
          " in one step; it must be a scalar or a vector with one rate per group");
   if (!options.rate_groups.empty() && options.rate_groups.size() != parameters)
     fail("sgd", options.rate_groups.size(), " rate groups given for ", parameters, " parameter tensors");
+  std::int64_t needed = options.rate_groups.empty() ? static_cast<std::int64_t>(parameters) : 0;
+  for (const std::int64_t group : options.rate_groups) needed = std::max(needed, group + 1);
+  if (rate.tensor.size() != needed)
+    fail("sgd", "rate '", options.rate.name, "' has ", rate.tensor.size(),
+         " elements in one step, but there are ", needed, " groups");
   const TensorList groups = unstack(rate.tensor);
   std::vector<Value> rates;
   for (std::size_t i = 0; i < parameters; ++i) {
     const auto group = options.rate_groups.empty() ? i : static_cast<std::size_t>(options.rate_groups[i]);
-    if (group >= groups.size())
-      fail("sgd", "parameter ", i, " is in rate group ", group, ", but '", options.rate.name, "' has ",
-           groups.size(), " groups");
     rates.push_back({groups[group], 0.0});
   }
   return rates;
@@ -42,8 +46,13 @@ std::vector<Value> rates_of(const SgdOptions& options, const NamedTensors& h, st
 constexpr const char* executed_momentum = "executed momentum";
 
 Value momentum_of(const SgdOptions& options, const NamedTensors& h) {
-  if (options.momentum.name.empty() && h.contains(executed_momentum)) return {h[executed_momentum], 0.0};
-  return value_of(options.momentum, h);
+  if (options.momentum.name.empty() && h.contains(executed_momentum))
+    return {Tensor(), h[executed_momentum].item()};
+  Value momentum = value_of(options.momentum, h);
+  if (momentum.tensor.defined() && momentum.tensor.rank() != 0)
+    fail("sgd", "momentum '", options.momentum.name, "' has shape ", momentum.tensor.shape(),
+         " in one step; it must be a scalar");
+  return momentum;
 }
 
 double number_of(const Value& value) { return value.tensor.defined() ? value.tensor.item() : value.number; }
@@ -90,6 +99,8 @@ void require_constant_in_range(const SgdOptions& options) {
     fail("sgd", "momentum ", options.momentum.value, " is not in [0, 1)");
   if (options.rate.name.empty() && !(options.rate.value - options.rate.value == 0.0))
     fail("sgd", "rate ", options.rate.value, " is not finite");
+  for (const std::int64_t group : options.rate_groups)
+    if (group < 0) fail("sgd", "rate group ", group, " is negative");
 }
 
 }  // namespace
@@ -124,8 +135,7 @@ Step sgd(SgdOptions options) {
   reversible.with_momentum = [options](const NamedTensors& h, double executed) {
     if (options.momentum.name.empty()) {
       NamedTensors rounded = h;
-      const Dtype dtype = h.empty() ? Dtype::float64 : h.tensors().front().dtype();
-      rounded.add(executed_momentum, Tensor::scalar(executed, dtype));
+      rounded.add(executed_momentum, Tensor::scalar(executed));
       return rounded;
     }
     const Tensor& momentum = h[options.momentum.name];

@@ -70,6 +70,8 @@ HYPERTAPE_API Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, boo
 /// Same elements in row-major order, another shape of the same size; one extent may be -1.
 HYPERTAPE_API Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents);
 HYPERTAPE_API Tensor reshape(const Tensor& x, const Shape& shape);
+/// x in row-major order without gaps: x itself if it is so already, else a copy.
+HYPERTAPE_API Tensor contiguous(const Tensor& x);
 /// Axes reversed.
 HYPERTAPE_API Tensor transpose(const Tensor& x);
 /// Axis k of the result is axis `axes[k]` of x; every axis once.

@@ -36,13 +36,13 @@ HYPERTAPE_API std::string_view name_of(Status status) noexcept;
 inline constexpr double chaotic_growth = 100.0;
 
 struct Hypergradient {
-  double value = 0.0;       ///< F(w_T, h)
+  double value = 0.0;       ///< F(w_T, h); NaN if the run diverged
   NamedTensors gradients;   ///< named and shaped like h; absent where h has no path to F ("unused")
   NamedTensors parameters;  ///< w_T
   Cost cost;
   Status status = Status::exact;
   std::string message;            ///< a sentence for a person: why the status is what it is
-  std::int64_t failed_step = -1;  ///< the step that diverged
+  std::int64_t failed_step = -1;  ///< the step that diverged; -1 if none did, or only the outer loss
   double adjoint_growth = 0.0;    ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
   std::string method, setting;
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "hypertape/core/error.h"
 #include "hypertape/core/export.h"
 #include "hypertape/core/named_tensors.h"
 #include "hypertape/core/random.h"
@@ -23,9 +24,12 @@ namespace hypertape::bilevel {
 /// What a loss may depend on besides tensors. Minibatches and noise drawn from it replay exactly.
 struct StepContext {
   std::int64_t step = 0;
-  Key key;  ///< the problem's seed, with `step` filled in
+  Key key;  ///< the problem's seed, stream 1, and `step`
 };
 
+/// The functions are kept as long as a solution can still be differentiated, which may be after the call that
+/// made it: what they capture by reference must live that long. They must not use variables that are being
+/// differentiated other than through their arguments (only Unrolled could follow those; the others refuse).
 struct Problem {
   /// Initial parameters; sees the prepared hyperparameters.
   std::function<NamedTensors(const NamedTensors& h)> init;
@@ -54,8 +58,9 @@ struct Cost {
   std::int64_t peak_bytes = 0;               ///< high-water mark of the library's memory above the start
 };
 
-/// A training loss that became infinite or NaN, or a fixed-point state out of range; names the step.
-class HYPERTAPE_API TrainingDiverged : public std::runtime_error {
+/// A training loss that became infinite or NaN, or a fixed-point state out of range, with the step; or an
+/// outer loss or hypergradient that is not finite, with step -1.
+class HYPERTAPE_API TrainingDiverged : public Error {
  public:
   TrainingDiverged(std::int64_t step, const std::string& what);
   ~TrainingDiverged() override;
