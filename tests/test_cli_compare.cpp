@@ -135,7 +135,7 @@ TEST_CASE("one step and one sample per batch are enough") {
   const Comparison comparison = compare(options);
   CHECK(comparison.failure.empty());
   for (const ComparisonRow& row : rows_of(comparison, "checkpointed")) {
-    CHECK(row.setting == "1 checkpoints");
+    CHECK(row.setting == "1 checkpoint");
     CHECK(row.status == "exact");
     if (row.relative_error) CHECK(*row.relative_error == 0.0);
   }

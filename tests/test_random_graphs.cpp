@@ -1,0 +1,221 @@
+// Random graphs of every operation: what tests written by hand did not think of. A failure prints its seed;
+// HYPERTAPE_GRAPH_SEED=<seed> runs that graph alone, HYPERTAPE_GRAPHS=<count> more of them.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <random>
+#include <string>
+
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "ladder.h"
+
+namespace ht = hypertape;
+using ht::Shape;
+using ht::Tensor;
+using ht::TensorList;
+
+namespace {
+
+/// A program of a few steps on a pool of tensors. The same seed takes the same steps whatever the values are,
+/// since only shapes steer it. Values stay within (-2, 2), so that any depth is well conditioned.
+class RandomGraph {
+ public:
+  explicit RandomGraph(std::uint64_t seed) : seed_(seed) {}
+
+  TensorList inputs() const {
+    return {ladder::sample({3, 4}, -1, 1, seed_), ladder::sample({4}, -1, 1, seed_ + 1),
+            ladder::sample({4, 3}, -1, 1, seed_ + 2), ladder::sample({}, 0.3, 1, seed_ + 3),
+            ht::transpose(ladder::sample({4, 3}, -1, 1, seed_ + 4))};
+  }
+
+  TensorList operator()(const TensorList& inputs) const {
+    std::mt19937_64 random(seed_);
+    TensorList pool = inputs;
+    const auto below = [&](std::size_t bound) { return static_cast<std::size_t>(random() % bound); };
+    // Later tensors are likelier, so that graphs grow deep as well as wide.
+    const auto pick = [&]() -> Tensor {
+      const std::size_t a = below(pool.size()), b = below(pool.size());
+      return pool[std::max(a, b)];
+    };
+    const std::size_t steps = 4 + below(14);
+    for (std::size_t step = 0; step < steps; ++step) {
+      const Tensor x = pick(), y = pick();
+      for (Tensor& made : apply(below(operations), x, y, below(1000))) pool.push_back(std::move(made));
+    }
+    // Some results of the last steps; a few may not depend on every input, or on none.
+    const std::size_t count = 1 + below(3);
+    return {pool.end() - static_cast<std::ptrdiff_t>(std::min(count, pool.size())), pool.end()};
+  }
+
+ private:
+  static constexpr std::size_t operations = 32;
+
+  static bool broadcast(const Tensor& x, const Tensor& y) {
+    for (std::int64_t axis = -1; axis >= -std::min(x.rank(), y.rank()); --axis) {
+      const std::int64_t a = x.extent(axis), b = y.extent(axis);
+      if (a != b && a != 1 && b != 1) return false;
+    }
+    return true;
+  }
+  // Keeps values small, whatever was done to them; smooth, so that all derivatives exist.
+  static Tensor tame(const Tensor& x) { return ht::tanh(x); }
+  // Within (0.6, 2.8): for logarithms and denominators.
+  static Tensor positive(const Tensor& x) { return ht::exp(ht::tanh(x) * 0.5); }
+
+  static Tensor combine(std::size_t op, const Tensor& x, const Tensor& y) {
+    switch (op) {
+      case 0:
+        return tame(x + y);
+      case 1:
+        return tame(x - y);
+      case 2:
+        return tame(x * y);
+      case 3:
+        return tame(x / positive(y));
+      case 4:
+        return tame(ht::weighted_square(x, y));
+      case 5:
+        return tame(ht::multiply_add(x, y, x));
+      default:
+        return ht::masked(tame(x), y);
+    }
+  }
+
+  static TensorList apply(std::size_t op, const Tensor& x, const Tensor& y, std::size_t choice) {
+    const int rank = x.rank();
+    const std::int64_t axis = rank ? static_cast<std::int64_t>(choice) % rank : 0;
+    if (op <= 6) return {combine(op, x, broadcast(x, y) ? y : tame(ht::sum(y)))};
+    switch (op) {
+      case 7:
+        return {-x};
+      case 8:
+        return {tame(ht::square(x))};
+      case 9:
+        return {tame(ht::exp(x))};
+      case 10:
+        return {ht::log(positive(x))};
+      case 11:
+        return {ht::tanh(x)};
+      case 12:
+        return {ht::relu(x)};
+      case 13:
+        return {tame(x * 0.7 + 0.1)};
+      case 14:
+        return {tame(1.3 / positive(x) - 0.2)};
+      case 15:
+        return {tame(x / -1.7)};
+      case 16:
+        return {tame(ht::sum(x))};
+      case 17:
+        return rank ? TensorList{tame(ht::sum(x, {axis}, choice % 2 == 0))} : TensorList{};
+      case 18:
+        return x.size() ? TensorList{ht::mean(x)} : TensorList{};
+      case 19:
+        return rank && x.size() ? TensorList{ht::mean(x, {axis})} : TensorList{};
+      case 20:
+        return {tame(ht::dot(x, tame(x)))};
+      case 21:
+        return {tame(ht::dot(ht::reshape(x, {-1}), ht::reshape(x, {x.size()})))};
+      case 22:
+        return product(x, y, choice);
+      case 23:
+        return {ht::transpose(x)};
+      case 24:
+        return {ht::reshape(ht::transpose(x), {x.size()})};
+      case 25:
+        return rank ? TensorList{ht::slice(x, axis, static_cast<std::int64_t>(choice) % (x.extent(axis) + 1),
+                                           x.extent(axis))}
+                    : TensorList{};
+      case 26:
+        return rank && x.size() < 60 ? TensorList{ht::pad(x, axis, 1, x.extent(axis) + 2)} : TensorList{};
+      case 27:
+        return rank < 3 && x.size() < 60 ? TensorList{expanded(x)} : TensorList{};
+      case 28:
+        return pieces(x, choice);
+      case 29:
+        return rank && x.size() && x.extent(0) < 6 ? rows(x, choice) : TensorList{};
+      case 30:
+        return rank && x.size() ? TensorList{ht::softmax(x)} : TensorList{};
+      default:
+        return rank == 2 && x.size() ? labelled(x, choice) : TensorList{ht::stop_gradient(x)};
+    }
+  }
+
+  static TensorList product(const Tensor& x, const Tensor& y, std::size_t choice) {
+    if (x.rank() < 1 || x.rank() > 2 || y.rank() < 1 || y.rank() > 2) return {};
+    if (x.rank() == 1 && y.rank() == 1)
+      return x.size() == y.size() ? TensorList{tame(ht::matmul(x, y))} : TensorList{};
+    const bool ta = x.rank() == 2 && choice % 2, tb = y.rank() == 2 && choice / 2 % 2;
+    const std::int64_t inner = x.extent(ta ? 0 : -1), other = y.extent(y.rank() == 2 && tb ? 1 : 0);
+    if (inner == other) return {tame(ht::matmul(x, y, ta, tb))};
+    return x.rank() == 2 ? TensorList{tame(ht::matmul(x, x, choice % 2, choice % 2 == 0))} : TensorList{};
+  }
+  static Tensor expanded(const Tensor& x) {
+    const Shape shape = x.shape();
+    std::vector<std::int64_t> extents{2};
+    extents.insert(extents.end(), shape.begin(), shape.end());
+    return ht::expand(x, Shape(std::span<const std::int64_t>(extents)));
+  }
+  static TensorList pieces(const Tensor& x, std::size_t choice) {
+    const std::int64_t first = static_cast<std::int64_t>(choice) % (x.size() + 1);
+    const std::vector<Shape> shapes{{first}, {x.size() - first, 1}};
+    TensorList cut = ht::unflatten(ht::reshape(x, {x.size()}), shapes);
+    if (choice % 3 == 0) return {ht::flatten({cut[0], Tensor()}, shapes)};
+    if (choice % 3 == 1) return {ht::flatten({cut[0] * 2.0, tame(cut[1])})};
+    return cut;
+  }
+  static TensorList rows(const Tensor& x, std::size_t choice) {
+    TensorList list = ht::unstack(x);
+    if (choice % 3 == 0) return {ht::stack({list.back(), tame(list.front())})};
+    if (choice % 3 == 1)
+      return {ht::stack({Tensor(), list.front()}, list.front().shape(), list.front().dtype())};
+    return list;
+  }
+  static TensorList labelled(const Tensor& x, std::size_t choice) {
+    std::vector<std::int64_t> values;
+    for (std::int64_t n = 0; n < x.extent(0); ++n)
+      values.push_back((n + static_cast<std::int64_t>(choice)) % x.extent(1));
+    const Tensor labels = Tensor::from(values, {x.extent(0)});
+    if (choice % 4 == 0) return {ht::softmax_cross_entropy(x, labels)};
+    if (choice % 4 == 1) return {ht::softmax_cross_entropy_gradient(tame(ht::sum(x)), x, labels)};
+    if (choice % 4 == 2) return {ht::gather_labels(x, labels)};
+    return {ht::scatter_labels(ht::gather_labels(x, labels), labels, x.extent(1) + 1)};
+  }
+
+  std::uint64_t seed_;
+};
+
+std::uint64_t from_environment(const char* name, std::uint64_t fallback) {
+  const char* text = std::getenv(name);
+  return text ? std::strtoull(text, nullptr, 10) : fallback;
+}
+
+}  // namespace
+
+TEST_CASE("random graphs: adjoint, five routes to H v, symmetric, same bits in every mode") {
+  const std::uint64_t only = from_environment("HYPERTAPE_GRAPH_SEED", 0);
+  const std::uint64_t count = only ? 1 : from_environment("HYPERTAPE_GRAPHS", 1000);
+  for (std::uint64_t n = 0; n < count; ++n) {
+    const std::uint64_t seed = only ? only : 1000 + 10 * n;
+    const RandomGraph graph(seed);
+    ladder::Options options;
+    options.seed = seed;
+    ladder::expect_consistent("random graph " + std::to_string(seed), graph, graph.inputs(), options);
+  }
+}
+
+TEST_CASE("random graphs give the same bits when their inputs are recorded by several nested derivatives") {
+  for (std::uint64_t seed = 5000; seed < 5100; ++seed) {
+    const RandomGraph graph(seed);
+    const TensorList x = graph.inputs(), expected = graph(x);
+    // Five scopes, recorded and with tangents in turn.
+    std::function<TensorList(const TensorList&)> nested = graph;
+    for (int depth = 0; depth < 5; ++depth)
+      nested = [inner = nested, depth](const TensorList& z) {
+        if (depth % 2 == 0) return ht::vjp(inner, z).first;
+        return ht::jvp(inner, z, z).first;
+      };
+    CHECK_MESSAGE(ladder::same_bits(nested(x), expected), "seed " << seed);
+  }
+}
