@@ -24,13 +24,14 @@ int main() {
   const ht::NamedTensors h = {{"log_rates", ht::Tensor::full({steps}, std::log(0.02))},
                               {"momentum_logits", ht::Tensor::full({steps}, 1.0)},
                               {"log_ridge", ht::Tensor::scalar(-3.0)}};
+  // By value: a pullback may run these again after this scope has gone.
   bl::Problem problem{
       .init =
-          [&](const ht::NamedTensors&) {
+          [=](const ht::NamedTensors&) {
             return ht::NamedTensors{{"w", ht::Tensor::zeros({features})}};
           },
       .loss =
-          [&](const ht::NamedTensors& w, const ht::NamedTensors& now, const bl::StepContext&) {
+          [=](const ht::NamedTensors& w, const ht::NamedTensors& now, const bl::StepContext&) {
             return ht::mean(ht::square(ht::matmul(x, w["w"]) - y)) + now["ridge"] * ht::dot(w["w"], w["w"]);
           },
       .step = ht::optim::sgd({.rate = "rates", .momentum = "momenta"}),
@@ -43,7 +44,7 @@ int main() {
                                     {"ridge", ht::exp(raw["log_ridge"])}};
           },
   };
-  const bl::OuterLoss validation = [&](const ht::NamedTensors& w, const ht::NamedTensors&) {
+  const bl::OuterLoss validation = [=](const ht::NamedTensors& w, const ht::NamedTensors&) {
     return ht::mean(ht::square(ht::matmul(x_new, w["w"]) - y_new));
   };
 

@@ -135,7 +135,9 @@ X grad(F&& f, const X& x) {
   return value_and_grad(std::forward<F>(f), x).second;
 }
 
-/// u -> J' u. Keeps its graph: may be called any number of times, from one thread at a time.
+/// u -> J' u. Keeps its graph: may be called any number of times, from one thread at a time. Derivatives of
+/// the call itself go to scopes opened before f ran, and to those opened after it returned, whichever thread
+/// opens them; a scope that another thread opened in between is masked with f's own.
 template <class X, class Y>
 class PullbackOf {
  public:

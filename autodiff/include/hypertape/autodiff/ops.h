@@ -16,7 +16,6 @@
 namespace hypertape {
 
 // --- Elementwise; shapes broadcast. The list with its meaning: core/elementwise.def
-// ------------------------------
 #define HYPERTAPE_UNARY(Op, name) HYPERTAPE_API Tensor name(Operand x);
 #define HYPERTAPE_BINARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b);
 #define HYPERTAPE_TERNARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b, Operand c);
@@ -39,7 +38,6 @@ inline Tensor operator/(Operand x, double c) { return divide_scalar(x, c); }
 inline Tensor operator/(double c, Operand x) { return scalar_divide(x, c); }
 
 // --- Reductions
-// --------------------------------------------------------------------------------------------------
 /// Sum of all elements, rank 0; 0 for an empty tensor.
 HYPERTAPE_API Tensor sum(const Tensor& x);
 /// Sum over `axes` (negative ones count from the back; none may repeat); `keep` leaves them with extent 1.
@@ -54,7 +52,6 @@ HYPERTAPE_API Tensor sum_to(const Tensor& x, const Shape& shape);
 HYPERTAPE_API Tensor dot(const Tensor& a, const Tensor& b);
 
 // --- Products
-// ----------------------------------------------------------------------------------------------------
 /// op(a) op(b), where op transposes a rank-2 operand if asked. Ranks 2 and 2, or a vector (rank 1) on either
 /// side, which counts as a row on the left and a column on the right and leaves no axis.
 HYPERTAPE_API Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false,
@@ -66,7 +63,6 @@ HYPERTAPE_API Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, boo
                                 bool transpose_b = false);
 
 // --- Shape: views wherever the layout allows; any dtype
-// -----------------------------------------------------------
 /// Same elements in row-major order, another shape of the same size; one extent may be -1.
 HYPERTAPE_API Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents);
 HYPERTAPE_API Tensor reshape(const Tensor& x, const Shape& shape);
@@ -85,7 +81,6 @@ HYPERTAPE_API Tensor slice(const Tensor& x, std::int64_t axis, std::int64_t star
 HYPERTAPE_API Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t extent);
 
 // --- Lists
-// -------------------------------------------------------------------------------------------------------
 /// Cuts a vector into tensors of the given shapes, views of it. One node whatever the number of pieces: its
 /// backward makes one flat vector.
 HYPERTAPE_API TensorList unflatten(const Tensor& flat, const std::vector<Shape>& shapes);
@@ -101,7 +96,6 @@ HYPERTAPE_API Tensor stack(const TensorList& rows);
 HYPERTAPE_API Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype);
 
 // --- Labels: int64 tensors of shape (N), values 0..C-1; Error names the first label out of range
-// -----------------
 /// rows[n, labels[n]], shape (N), of rows (N, C).
 HYPERTAPE_API Tensor gather_labels(const Tensor& rows, const Tensor& labels);
 /// (N, classes) zeros with values[n] at [n, labels[n]]; the adjoint of gather_labels.
@@ -115,7 +109,6 @@ HYPERTAPE_API Tensor softmax_cross_entropy_gradient(const Tensor& scale, const T
                                                     const Tensor& labels);
 
 // --- Derivatives
-// -------------------------------------------------------------------------------------------------
 /// The same values, constant for every derivative.
 HYPERTAPE_API Tensor stop_gradient(const Tensor& x);
 

@@ -1,0 +1,30 @@
+// One elementwise function at run time: what its kernels, derivatives and name are. Operations, their fused
+// cotangent formulas and the derivatives of those are all of this kind.
+#pragma once
+
+#include <span>
+
+#include "elementwise_code.h"
+#include "node.h"
+
+namespace hypertape::detail {
+
+struct ElementwiseFunction {
+  const char* name;
+  int arity;
+  /// Bit i: a derivative in operand i exists.
+  unsigned differentiable;
+  Saves (*saves)(unsigned linked);
+  ElementwiseKernels (*kernel)(unsigned mask);  ///< plain for 0, else dual
+  /// For pulls that are t times one tensor: that tensor, else null.
+  const Tensor* (*factor)(int operand, const Primal& primal);
+  /// Contribution of operand i: the formula pull<i> at cotangent or tangent t.
+  Tensor (*pull)(int operand, const Primal& primal, double scalar, const Tensor& t);
+};
+
+/// The function of these operands, recorded and with tangents as they demand; a donated operand may become
+/// the result.
+Tensor apply_elementwise(const ElementwiseFunction& function, double scalar,
+                         std::span<const Operand> operands);
+
+}  // namespace hypertape::detail
