@@ -51,8 +51,9 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
     unit &= inner_step[k] == 1;
   }
 
-  const std::int64_t grain = even_grain(length, parallel_grain / call.kernel.cost);
-  walk.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, max_operands>& offset) {
+  const std::int64_t elements = parallel_grain / call.kernel.cost;
+  const std::int64_t grain = even_grain(length, elements);
+  const auto run_row = [&](const std::array<std::int64_t, max_operands>& offset) {
     parallel_ranges(length, grain, [&](std::int64_t first, std::int64_t last) {
       const void* in[max_operands];
       void* out[2] = {};
@@ -76,6 +77,22 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
         }
         loop(count, in, out, call.scalar);
       }
+    });
+  };
+  const std::int64_t rows = walk.rank >= 2 ? walk.extents[0] : 1;
+  const std::int64_t rows_per_piece = std::max<std::int64_t>(rows * elements / shape.size, 1);
+  if (length > elements || rows <= rows_per_piece) {
+    walk.for_each(std::max(inner, 0), run_row);
+    return;
+  }
+  // Short rows: the outermost axis is what is shared out.
+  parallel_ranges(rows, rows_per_piece, [&](std::int64_t first, std::int64_t last) {
+    StridedWalk<max_operands> part = walk;
+    part.extents[0] = last - first;
+    part.for_each(inner, [&](std::array<std::int64_t, max_operands> offset) {
+      for (std::size_t k = 0; k < static_cast<std::size_t>(operands); ++k)
+        offset[k] += first * walk.strides[k][0];
+      run_row(offset);
     });
   });
 }
