@@ -10,6 +10,7 @@
 #include "hypertape/core/error.h"
 #include "ladder.h"
 #include "mutation_gate.h"
+#include "thrown.h"
 
 namespace {
 
@@ -37,20 +38,6 @@ constexpr double agreement = 1e-10;
 Tensor run_with(const Case& problem, const Estimator& estimator, const TensorList& h) {
   const NamedTensors named = problem.h.with(h);
   return problem.outer(ht::bilevel::solve(problem.problem, named, estimator).parameters, named);
-}
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const ht::Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
@@ -391,16 +378,16 @@ TEST_CASE("bilevel: what is differentiable once says so when differentiated twic
     CAPTURE(method.name());
     const auto objective = [&](const TensorList& h) { return run_with(problem, method, h); };
     const auto slope = [&](const TensorList& h) { return ht::dot(ht::grad(objective, h)[0], h[0]); };
-    const std::string twice = error_of([&] { ht::grad(slope, problem.h.tensors()); });
+    const std::string twice = thrown([&] { ht::grad(slope, problem.h.tensors()); });
     CHECK(contains(twice, "differentiable once"));
     CHECK(contains(twice, method.name()));
     const std::string tangents =
-        error_of([&] { ht::jvp(objective, problem.h.tensors(), random_direction(problem.h, 1).tensors()); });
+        thrown([&] { ht::jvp(objective, problem.h.tensors(), random_direction(problem.h, 1).tensors()); });
     CHECK(contains(tangents, method.name()));
     CHECK(ht::grad(objective, problem.h.tensors())[0].defined());
   }
   const auto forward = [&](const TensorList& h) { return run_with(problem, Forward{}, h); };
-  CHECK(contains(error_of([&] { ht::grad(forward, problem.h.tensors()); }), "[forward]"));
+  CHECK(contains(thrown([&] { ht::grad(forward, problem.h.tensors()); }), "[forward]"));
 }
 
 TEST_CASE("bilevel: pre-training inside fine-tuning's init is differentiated by any two methods") {

@@ -14,6 +14,7 @@
 #include "options.h"
 #include "output_file.h"
 #include "program.h"
+#include "thrown.h"
 
 namespace {
 
@@ -44,8 +45,6 @@ CompareOptions parse(Words words) {
   REQUIRE(arguments.command == hypertape::Command::compare);
   return arguments.compare;
 }
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
 // A run of a few milliseconds.
 const Words tiny = {"compare", "--layers",  "4", "--steps",   "2",        "--batch",  "10",     "--samples",

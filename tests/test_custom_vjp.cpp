@@ -8,6 +8,7 @@
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
 #include "ladder.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using ht::CustomVjp;
@@ -20,20 +21,6 @@ using ladder::elements;
 using ladder::sample;
 
 namespace {
-
-std::string thrown(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
-
-void expect_text(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  CHECK_MESSAGE(found, "expected \"" << part << "\" in: " << text);
-}
 
 // z^2 with its derivative, but three times too large, so that it shows who was asked.
 TensorList tripled_square(const TensorList& inputs) {

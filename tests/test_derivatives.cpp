@@ -9,6 +9,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "ladder.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using ht::grad;
@@ -87,20 +88,6 @@ std::vector<ClosedForm> closed_forms() {
 void expect_near(const Tensor& got, double expected) {
   REQUIRE(got.defined());
   CHECK(std::abs(got.item() - expected) <= 1e-12 * std::max(1.0, std::abs(expected)));
-}
-
-std::string thrown(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const ht::Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
-
-void expect_text(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  CHECK_MESSAGE(found, "expected \"" << part << "\" in: " << text);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+// ctest labels: threads
 // The allocator: what a block is, what is counted, and what happens to blocks that change threads.
 #include <doctest/doctest.h>
 #include <hypertape/core/error.h>

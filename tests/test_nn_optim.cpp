@@ -10,6 +10,7 @@
 #include "hypertape/nn/layers.h"
 #include "hypertape/optim/step.h"
 #include "ladder.h"
+#include "thrown.h"
 
 namespace {
 
@@ -21,20 +22,6 @@ using ht::nn::Activation;
 using ht::nn::Mlp;
 using ht::optim::State;
 using ht::optim::Step;
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const ht::Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::vector<double> numbers(const Tensor& x) { return ladder::elements(x); }
 
@@ -136,17 +123,17 @@ TEST_CASE("nn: accuracy counts the rows whose first largest entry is at the labe
 }
 
 TEST_CASE("nn: what does not fit is refused with the shapes") {
-  CHECK(contains(error_of([] { Mlp({4}, Activation::tanh); }), "[mlp]"));
-  CHECK(contains(error_of([] { Mlp({4, 0, 2}, Activation::tanh); }), "layer size 0"));
+  CHECK(contains(thrown([] { Mlp({4}, Activation::tanh); }), "[mlp]"));
+  CHECK(contains(thrown([] { Mlp({4, 0, 2}, Activation::tanh); }), "layer size 0"));
   const Mlp net({4, 3}, Activation::tanh);
-  CHECK(contains(error_of([&] { net(net.init({1}), Tensor::ones({2, 5})); }), "(2, 5)"));
-  CHECK(contains(error_of([&] {
+  CHECK(contains(thrown([&] { net(net.init({1}), Tensor::ones({2, 5})); }), "(2, 5)"));
+  CHECK(contains(thrown([&] {
                    net(NamedTensors{{"w", Tensor::ones({4, 3})}}, Tensor::ones({2, 4}));
                  }),
                  "1 parameter tensors"));
-  CHECK(contains(error_of([] { ht::nn::activation_from("gelu"); }), "choose tanh or relu"));
+  CHECK(contains(thrown([] { ht::nn::activation_from("gelu"); }), "choose tanh or relu"));
   CHECK(ht::nn::activation_from(ht::nn::name_of(Activation::relu)) == Activation::relu);
-  CHECK(contains(error_of([] {
+  CHECK(contains(thrown([] {
                    ht::nn::accuracy(Tensor::ones({2, 3}), Tensor::from<std::int64_t>({1}));
                  }),
                  "[accuracy]"));
@@ -194,15 +181,15 @@ TEST_CASE("optim: rates go to the parameters of their groups") {
         std::vector<double>{8.0, 0.5, 8.0});
   CHECK(ht::optim::sgd({.rate = "rates", .momentum = 0.5, .rate_groups = {2, 0, 2}}).reversible->rates(h) ==
         std::vector<double>{8.0, 0.5, 8.0});
-  CHECK(contains(error_of([&] {
+  CHECK(contains(thrown([&] {
                    moved(ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1}}));
                  }),
                  "2 rate groups given for 3"));
-  CHECK(contains(error_of([&] {
+  CHECK(contains(thrown([&] {
                    moved(ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1, 3}}));
                  }),
                  "there are 4 groups"));
-  CHECK(contains(error_of([&] {
+  CHECK(contains(thrown([&] {
                    moved(ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1, -1}}));
                  }),
                  "group"));
@@ -210,9 +197,9 @@ TEST_CASE("optim: rates go to the parameters of their groups") {
 
 TEST_CASE("optim: constants out of range are refused") {
   for (const double momentum : {-0.1, 1.0, 2.0, std::nan("")})
-    CHECK(contains(error_of([=] { ht::optim::sgd({.momentum = momentum}); }), "[sgd] momentum"));
+    CHECK(contains(thrown([=] { ht::optim::sgd({.momentum = momentum}); }), "[sgd] momentum"));
   for (const double rate : {HUGE_VAL, std::nan("")})
-    CHECK(contains(error_of([=] { ht::optim::sgd({.rate = rate}); }), "[sgd] rate"));
+    CHECK(contains(thrown([=] { ht::optim::sgd({.rate = rate}); }), "[sgd] rate"));
 }
 
 TEST_CASE("optim: gradient_cotangent is the update's pullback to the gradient") {

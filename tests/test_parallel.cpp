@@ -1,3 +1,4 @@
+// ctest labels: threads
 // The thread wrapper: every chunk runs once, nested calls stay put, exceptions arrive.
 #include <doctest/doctest.h>
 

@@ -13,6 +13,7 @@
 #include "integer_run.h"
 #include "ladder.h"
 #include "mutation_gate.h"
+#include "thrown.h"
 
 namespace {
 
@@ -24,20 +25,6 @@ using ht::bilevel::Status;
 using ht::bilevel::StepContext;
 using ht::bilevel::Unrolled;
 using ladder::same_bits;
-
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const ht::Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // Multiplies the loss of `step` by 1 + 1e-9, once, when it is evaluated for the `replay`-th time (0: first).
 Case with_corrupted_step(const Case& problem, std::int64_t step, int replay) {
@@ -118,13 +105,13 @@ TEST_CASE("reversible: a learning rate in the chaotic regime is reported as chao
 TEST_CASE("reversible: a step that does not replay is named") {
   const Case problem = digits({.sizes = {64, 5, 10}, .steps = 12});
   for (const std::int64_t step : {0, 7, 11}) {
-    const std::string text = error_of([&] { with_corrupted_step(problem, step, 1).by(Reversible{}); });
+    const std::string text = thrown([&] { with_corrupted_step(problem, step, 1).by(Reversible{}); });
     CHECK(contains(text, "[reversible] step " + std::to_string(step) + " did not replay"));
   }
   // What the first pass saw is the run, whatever it was.
   CHECK(with_corrupted_step(problem, 7, 0).problem.loss);
-  CHECK(contains(error_of([&] { with_corrupted_step(problem, 7, 0).by(Reversible{}); }), "step 7"));
-  CHECK(error_of([&] { with_corrupted_step(problem, 7, 5).by(Reversible{}); }) == "no error");
+  CHECK(contains(thrown([&] { with_corrupted_step(problem, 7, 0).by(Reversible{}); }), "step 7"));
+  CHECK(thrown([&] { with_corrupted_step(problem, 7, 5).by(Reversible{}); }) == "nothing thrown");
   // The third evaluation is that of the training that a second pullback repeats.
   const Case third = with_corrupted_step(problem, 7, 2);
   auto [end, pullback] = ht::vjp(
@@ -133,7 +120,7 @@ TEST_CASE("reversible: a step that does not replay is named") {
       },
       third.h.tensors());
   pullback(end);
-  CHECK(contains(error_of([&] { pullback(end); }), "[reversible] step 7 did not replay"));
+  CHECK(contains(thrown([&] { pullback(end); }), "[reversible] step 7 did not replay"));
 }
 
 TEST_CASE("reversible: momenta out of range are refused with the step, its neighbours work") {
@@ -146,7 +133,7 @@ TEST_CASE("reversible: momenta out of range are refused with the step, its neigh
     return other;
   };
   for (const double bad : {0.0, -0.5, 0.9 / 65536.0, 1.0 - 0.9 / 65536.0, 1.0, 2.0, std::nan("")}) {
-    const std::string text = error_of([&] { with_momentum(bad).by(Reversible{}); });
+    const std::string text = thrown([&] { with_momentum(bad).by(Reversible{}); });
     CAPTURE(text);
     CHECK(contains(text, "[reversible] momentum"));
     CHECK(contains(text, "step 2"));
@@ -155,7 +142,7 @@ TEST_CASE("reversible: momenta out of range are refused with the step, its neigh
     const Case edge = with_momentum(good);
     CHECK(relative_error(edge.by(Reversible{}).gradients, edge.by(Unrolled{}).gradients) < 1e-11);
   }
-  CHECK(contains(error_of([&] {
+  CHECK(contains(thrown([&] {
                    Case plain = problem;
                    plain.problem.step = ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1}});
                    plain.by(Reversible{});
@@ -200,14 +187,14 @@ TEST_CASE("reversible: float32 parameters") {
 
 TEST_CASE("reversible: what has no exact inverse is refused by name") {
   for (const Rule rule : {Rule::tanh_momentum, Rule::slow_weights}) {
-    const std::string text = error_of([&] { Quadratic(3, rule).problem().by(Reversible{}); });
+    const std::string text = thrown([&] { Quadratic(3, rule).problem().by(Reversible{}); });
     CHECK(contains(text, "[reversible]"));
     CHECK(contains(text, name_of(rule)));
     CHECK(contains(text, "reversible_step"));
   }
   Case mixed = Quadratic(3, Rule::momentum).problem();
   mixed.problem.step.initial_slots = [](const TensorList& w) { return TensorList{w[0]}; };
-  CHECK(contains(error_of([&] { mixed.by(Reversible{}); }), "1 slots for 2 parameters"));
+  CHECK(contains(thrown([&] { mixed.by(Reversible{}); }), "1 slots for 2 parameters"));
 }
 
 TEST_CASE("reversible: a state that leaves the fixed-point range stops with the step") {
@@ -220,5 +207,5 @@ TEST_CASE("reversible: a state that leaves the fixed-point range stops with the 
   CHECK(contains(result.message, "range"));
   CHECK(result.unused().size() == 4);
   problem.h = problem.h.with("start", Tensor::full({5}, 1024.0));
-  CHECK(contains(error_of([&] { problem.by(Reversible{}); }), "1024"));
+  CHECK(contains(thrown([&] { problem.by(Reversible{}); }), "1024"));
 }

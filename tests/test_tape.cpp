@@ -10,6 +10,7 @@
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
 #include "ladder.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using ht::grad;
@@ -23,20 +24,6 @@ using ladder::same_bits;
 using ladder::sample;
 
 namespace {
-
-std::string thrown(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const ht::Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
-
-void expect_text(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  CHECK_MESSAGE(found, "expected \"" << part << "\" in: " << text);
-}
 
 Tensor chain(const Tensor& x, int length) {
   Tensor y = x;

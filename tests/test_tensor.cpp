@@ -11,6 +11,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using ht::Dtype;
@@ -21,15 +22,6 @@ using ht::TensorList;
 namespace {
 
 constexpr std::int64_t huge = std::int64_t{1} << 62;
-
-std::string thrown(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const ht::Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
 
 void expect_error(const std::function<void()>& call, std::initializer_list<std::string> parts) {
   const std::string text = thrown(call);
