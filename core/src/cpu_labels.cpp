@@ -1,9 +1,10 @@
 // Rows and integer labels: gather, scatter, and the fused softmax cross entropy. Rows are contiguous here.
 #include <cmath>
-#include <vector>
 
 #include "cpu_loops.h"
+#include "elementwise_code.h"
 #include "hypertape/core/error.h"
+#include "hypertape/core/parallel.h"
 #include "loops.h"
 #include "scalar_math.h"
 
@@ -28,12 +29,40 @@ T row_max(const T* row, std::int64_t n) {
   return m;
 }
 
-// exponentials[j] = exp(row[j] - max); returns their sum.
+// Rows that are worth a thread of their own.
+std::int64_t rows_per_piece(std::int64_t classes) { return std::max<std::int64_t>(512 / classes, 1); }
+
+// exponentials = exp(row - its maximum) for rows [begin, end): all rows in one vectorised call, however short
+// they are.
 template <class T>
-T shifted_exponentials(const T* row, std::int64_t n, T maximum, T* exponentials) {
-  for (std::int64_t j = 0; j < n; ++j) exponentials[j] = math::exp(row[j] - maximum);
-  return loops<T>().sum(n, exponentials);
+void shifted_exponentials(const View& logits, std::int64_t begin, std::int64_t end, T* maxima,
+                          T* exponentials) {
+  const std::int64_t classes = logits.extents[1];
+  for (std::int64_t i = begin; i < end; ++i) {
+    const T* row = logits.as<T>() + i * classes;
+    const T maximum = maxima[i - begin] = row_max(row, classes);
+    for (std::int64_t j = 0; j < classes; ++j) exponentials[(i - begin) * classes + j] = row[j] - maximum;
+  }
+  const ElementwiseKernels exp = elementwise_kernels(ElementwiseCode::exp).value;
+  const void* in[] = {exponentials};
+  void* out[] = {exponentials};
+  (sizeof(T) == 4 ? exp.float32 : exp.float64)((end - begin) * classes, in, out, 0.0);
 }
+
+// Scratch memory of the pool, so that it is accounted.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t size)
+      : data_(static_cast<T*>(allocate_bytes(static_cast<std::size_t>(size) * sizeof(T)))) {}
+  ~Scratch() { release_bytes(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* get() const noexcept { return data_; }
+
+ private:
+  T* data_;
+};
 
 }  // namespace
 
@@ -57,15 +86,17 @@ void scatter_label_elements(const View& values, const View& labels, const View& 
 template <class T>
 void cross_entropy_rows(const View& logits, const View& labels, const View& target) {
   const std::int64_t rows = logits.extents[0], classes = logits.extents[1];
-  std::vector<T> exponentials(static_cast<std::size_t>(classes)), losses(static_cast<std::size_t>(rows));
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const T* row = logits.as<T>() + i * classes;
-    const std::int64_t label = label_at("softmax_cross_entropy", labels, i, classes);
-    const T maximum = row_max(row, classes);
-    const T total = shifted_exponentials(row, classes, maximum, exponentials.data());
-    losses[static_cast<std::size_t>(i)] = math::log(total) - (row[label] - maximum);
-  }
-  *target.as<T>() = loops<T>().sum(rows, losses.data()) / static_cast<T>(rows);
+  const Scratch<T> losses(rows);
+  parallel_ranges(rows, rows_per_piece(classes), [&](std::int64_t begin, std::int64_t end) {
+    const Scratch<T> maxima(end - begin), exponentials((end - begin) * classes);
+    shifted_exponentials(logits, begin, end, maxima.get(), exponentials.get());
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t label = label_at("softmax_cross_entropy", labels, i, classes);
+      const T total = loops<T>().sum(classes, exponentials.get() + (i - begin) * classes);
+      losses.get()[i] = math::log(total) - (logits.as<T>()[i * classes + label] - maxima.get()[i - begin]);
+    }
+  });
+  *target.as<T>() = loops<T>().sum(rows, losses.get()) / static_cast<T>(rows);
 }
 
 template <class T>
@@ -73,14 +104,17 @@ void cross_entropy_backward_rows(const View& scale, const View& logits, const Vi
                                  const View& target) {
   const std::int64_t rows = logits.extents[0], classes = logits.extents[1];
   const T factor = *scale.as<T>() / static_cast<T>(rows);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const T* row = logits.as<T>() + i * classes;
-    T* out = target.as<T>() + i * classes;
-    const std::int64_t label = label_at("softmax_cross_entropy", labels, i, classes);
-    const T inverse = T(1) / shifted_exponentials(row, classes, row_max(row, classes), out);
-    for (std::int64_t j = 0; j < classes; ++j)
-      out[j] = factor * (out[j] * inverse - (j == label ? T(1) : T(0)));
-  }
+  parallel_ranges(rows, rows_per_piece(classes), [&](std::int64_t begin, std::int64_t end) {
+    const Scratch<T> maxima(end - begin);
+    shifted_exponentials(logits, begin, end, maxima.get(), target.as<T>() + begin * classes);
+    for (std::int64_t i = begin; i < end; ++i) {
+      T* out = target.as<T>() + i * classes;
+      const std::int64_t label = label_at("softmax_cross_entropy", labels, i, classes);
+      const T inverse = T(1) / loops<T>().sum(classes, out);
+      for (std::int64_t j = 0; j < classes; ++j)
+        out[j] = factor * (out[j] * inverse - (j == label ? T(1) : T(0)));
+    }
+  });
 }
 
 template <class T>
