@@ -146,6 +146,10 @@ class Comparer {
         append(rows_of(measure(method), method.setting));
     }
     if (contains(options_.methods, "forward")) append(directional.forward());
+    if (result_.training_run_seconds) time_training();
+    for (ComparisonRow& row : result_.rows)
+      if (row.seconds && result_.training_run_seconds)
+        row.training_runs = *row.seconds / *result_.training_run_seconds;
     return std::move(result_);
   }
 
@@ -170,15 +174,17 @@ class Comparer {
     result_.threads = thread_count();
   }
 
-  // The median of five runs, of fewer if they take long.
+  // Adds five plain runs, fewer if they take long; the unit is the median of all. A run that is not counted
+  // comes first, and more are timed after the methods: a cold machine would make the unit long and every
+  // method look cheap.
   void time_training() {
     constexpr std::size_t most_runs = 5;
-    constexpr double enough_seconds = 3.0;
-    std::vector<double> seconds;
+    constexpr double enough_seconds = 2.0, short_run = 0.25;
     double total = 0.0;
+    const bool first = plain_seconds_.empty();
     progress_.expect(static_cast<double>(most_runs) * steps());
-    records_losses_ = true;
-    while (seconds.size() < most_runs && total < enough_seconds) {
+    records_losses_ = first;
+    for (std::size_t runs = 0; runs < most_runs && total < enough_seconds; ++runs) {
       progress_.begin("training", steps());
       const auto start = std::chrono::steady_clock::now();
       try {
@@ -188,13 +194,14 @@ class Comparer {
         note_failure("training", error.what());
         return;
       }
-      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-      total += seconds.back();
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       progress_.end();
+      records_losses_ = false;
+      const bool warms_up = first && runs == 0 && seconds < short_run;
+      if (!warms_up) plain_seconds_.push_back(seconds);
+      total += seconds;
     }
-    records_losses_ = false;
-    constexpr double short_run = 0.25;
-    result_.training_run_seconds = median(seconds);
+    result_.training_run_seconds = median(plain_seconds_);
     if (*result_.training_run_seconds < short_run) repeats_ = 3;
   }
 
@@ -300,11 +307,7 @@ class Comparer {
   }
 
   void append(std::vector<ComparisonRow> rows) {
-    for (ComparisonRow& row : rows) {
-      if (row.seconds && result_.training_run_seconds)
-        row.training_runs = *row.seconds / *result_.training_run_seconds;
-      result_.rows.push_back(std::move(row));
-    }
+    for (ComparisonRow& row : rows) result_.rows.push_back(std::move(row));
   }
 
   const CompareOptions& options_;
@@ -317,6 +320,7 @@ class Comparer {
   double usable_bytes_ = std::numeric_limits<double>::infinity();
   int repeats_ = 1;
   bool records_losses_ = false;
+  std::vector<double> plain_seconds_;
 };
 
 }  // namespace
