@@ -1,0 +1,13 @@
+# cmake -DSOURCE=<root> -P CheckQuickStart.cmake: the README's quick start is the example that the tests compile and run.
+file(READ "${SOURCE}/README.md" readme)
+file(READ "${SOURCE}/examples/quick_start.cpp" example)
+string(REGEX MATCH "```cpp\n(.*)\n```" found "${readme}")
+set(shown "${CMAKE_MATCH_1}")
+string(FIND "${example}" "// [quick start]\n" begin)
+string(FIND "${example}" "// [quick start]\n" end REVERSE)
+math(EXPR begin "${begin} + 17")
+math(EXPR length "${end} - ${begin} - 1")
+string(SUBSTRING "${example}" ${begin} ${length} code)
+if(NOT shown STREQUAL code)
+  message(FATAL_ERROR "README.md's quick start differs from examples/quick_start.cpp")
+endif()
