@@ -19,8 +19,8 @@ struct Counters {
 /// the call that made it.
 class Run {
  public:
-  /// Checks the problem and prepares h; recorded like any other operation. `offset`, if given, is added to
-  /// the initial parameters: zeros through which dF/dw_0 is read.
+  /// Checks the problem and prepares h; recorded like any other operation. `probes`, if given, are tensors
+  /// shaped like the initial parameters that receive dF/dw_0.
   Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters,
       const TensorList& probes = {});
 
@@ -43,7 +43,7 @@ class Run {
   /// Row t of a per-step hyperparameter as a view, unrecorded.
   static Tensor row(const Tensor& whole, std::int64_t t);
 
-  /// The training loss, checked to be one element.
+  /// The training loss of step t.
   Tensor loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const;
   /// Gradient of the training loss, zeros where a parameter has no path. Throws TrainingDiverged.
   TensorList gradient(const TensorList& w, const NamedTensors& h_t, std::int64_t t,
