@@ -32,7 +32,7 @@ using ht::bilevel::Truncated;
 using ht::bilevel::Unrolled;
 
 // The methods that solve the linear system, with a mutant each: the solve stopped halfway (for the dense
-// method, damping stands in).
+// method, conjugate gradients stopped there).
 struct Solver {
   Estimator method, halfway;
 };
@@ -58,7 +58,18 @@ void expect_exact(const Known& known, std::int64_t unknowns, double tolerance = 
     CHECK(result.inner_residual < 1e-12);
     REQUIRE(!result.linear_residuals.empty());
     CHECK(result.linear_residuals.back() < 1e-11);
-    CHECK(result.cost.hessian_vector_products > 0);
+    // Two for the inner residual, one for the mixed product, and the solver's own.
+    const std::int64_t own = result.cost.hessian_vector_products - 3;
+    if (solver.method.name() == "implicit-cg") CHECK(own == result.linear_iterations + 1);
+    if (solver.method.name() == "implicit-normal-cg") CHECK(own == 2 * result.linear_iterations + 1);
+    if (solver.method.name() == "implicit-dense") {
+      std::int64_t parameters = 0;
+      for (const Tensor& w : result.parameters.tensors()) parameters += w.size();
+      CHECK(own == parameters + 1);
+    }
+    // The run's, those of the residual (the gradient, and one recorded) and one recorded for the system.
+    const std::int64_t steps = known.problem.problem.solver ? 0 : known.problem.problem.steps;
+    CHECK(result.cost.gradients == steps + 3);
     for (const Availability each : result.availability) CHECK(each == Availability::defined);
   }
 }
@@ -263,8 +274,10 @@ TEST_CASE("implicit: statuses name what went wrong") {
   const Hypergradient stopped = flat.problem.by(ImplicitCg{});
   CHECK(stopped.status == Status::negative_curvature);
   expect_text(stopped.message, "negative curvature");
-  CHECK(relative_error(flat.problem.by(ImplicitNormalCg{}).gradients, flat.gradients) < 1e-10);
-  CHECK(flat.problem.by(ImplicitNormalCg{}).status == Status::converged);
+  const Hypergradient around = flat.problem.by(ImplicitNormalCg{});
+  CHECK(relative_error(around.gradients, flat.gradients) < 1e-10);
+  CHECK(around.status == Status::negative_curvature);
+  expect_text(around.message, "no minimum");
   const Hypergradient dense = flat.problem.by(ImplicitDense{});
   CHECK(relative_error(dense.gradients, flat.gradients) < 1e-12);
   CHECK(dense.status == Status::negative_curvature);
@@ -272,7 +285,15 @@ TEST_CASE("implicit: statuses name what went wrong") {
   const Known known = quadratic();
   const Hypergradient unstable = known.problem.by(ImplicitNeumann{.terms = 30, .rate = 2.0});
   CHECK(unstable.status == Status::unstable_series);
-  expect_text(unstable.message, "2 / the largest eigenvalue");
+  expect_text(unstable.message, "too large for the largest eigenvalue");
+  CHECK(known.problem.by(ImplicitNeumann{.terms = 1, .rate = 2.0}).status == Status::unstable_series);
+  CHECK(known.problem.by(ImplicitNeumann{.terms = 3000, .rate = 2.0}).status != Status::diverged);
+  const Hypergradient upward = flat.problem.by(ImplicitNeumann{.terms = 60, .rate = 0.5});
+  CHECK(upward.status == Status::unstable_series);
+  expect_text(upward.message, "negative curvature");
+  const Hypergradient damped = known.problem.by(ImplicitCg{.damping = 1.0});
+  CHECK(damped.status == Status::approximate);
+  expect_text(damped.message, "damped");
   const Hypergradient short_of = known.problem.by(ImplicitCg{.iterations = 2});
   CHECK(short_of.status == Status::not_converged);
   expect_text(short_of.message, "2 iterations");
@@ -281,6 +302,27 @@ TEST_CASE("implicit: statuses name what went wrong") {
   CHECK(early.status == Status::not_converged);
   expect_text(early.message, "not at its minimum");
   CHECK(early.inner_residual > 1e-3);
+  // Whatever the loss's scale, and however steep the start was.
+  CHECK(quadratic(1e-9, 3).problem.by(ImplicitCg{}).status == Status::not_converged);
+  CHECK(quadratic(1e9, 3).problem.by(ImplicitCg{}).status == Status::not_converged);
+  for (const double start : {0.0, 1e-9}) {
+    Case steep;
+    steep.h = {{"h", Tensor::scalar(2.0)}};
+    steep.problem.init = [=](const NamedTensors&) { return NamedTensors{{"w", Tensor::scalar(start)}}; };
+    steep.problem.full_loss = [](const NamedTensors& w, const NamedTensors& h) {
+      return w["w"] - h["h"] * ht::log(w["w"]);  // w* = h
+    };
+    steep.outer = [](const NamedTensors& w, const NamedTensors&) { return ht::square(w["w"]); };
+    steep.problem.solver = [](const NamedTensors&, const NamedTensors&) {
+      return NamedTensors{{"w", Tensor::scalar(1.0)}};
+    };
+    CHECK(steep.by(ImplicitCg{}).status == Status::not_converged);
+    steep.problem.solver = [](const NamedTensors&, const NamedTensors& h) {
+      return NamedTensors{{"w", h["h"]}};
+    };
+    CHECK(steep.by(ImplicitCg{}).status == Status::converged);
+    CHECK(steep.by(ImplicitCg{}).gradients["h"].item() == doctest::Approx(4.0).epsilon(1e-12));
+  }
   // Without hypergradient() nobody reads a status: the pullback refuses to hand out a wrong number.
   const auto pull = [&](const Estimator& method, const Case& problem) {
     return thrown([&] {
@@ -289,8 +331,79 @@ TEST_CASE("implicit: statuses name what went wrong") {
   };
   expect_text(pull(ImplicitCg{}, flat.problem), "negative curvature");
   expect_text(pull(ImplicitCg{.iterations = 2}, known.problem), "not converged");
+  expect_text(pull(ImplicitCg{}, quadratic(1.0, 3).problem), "not at its minimum");
+  CHECK(pull(ImplicitCg{.inner_tolerance = 1.0}, quadratic(1.0, 3).problem) == "nothing thrown");
   expect_text(pull(ImplicitNeumann{.terms = 30, .rate = 2.0}, known.problem), "diverging");
   CHECK(pull(ImplicitNeumann{.terms = 3, .rate = 0.4}, known.problem) == "nothing thrown");
+}
+
+TEST_CASE("implicit: a second-order solve that fails after the result was returned is an error") {
+  // F_w is an eigenvector, so that one iteration solves the first system; the second one has other right-hand
+  // sides.
+  const Tensor diagonal = Tensor::from({1.0, 3.0, 0.2});
+  Case problem;
+  problem.h = {{"h", Tensor::from({0.5, 0.4, 0.3})}};
+  problem.problem.init = [](const NamedTensors&) { return NamedTensors{{"w", Tensor::ones({3})}}; };
+  problem.problem.full_loss = [=](const NamedTensors& w, const NamedTensors& h) {
+    return 0.5 * ht::dot(diagonal, ht::square(w["w"] - h["h"])) +
+           0.05 * ht::square(ht::dot(w["w"] - h["h"], h["h"]));
+  };
+  problem.problem.solver = [](const NamedTensors&, const NamedTensors& h) {
+    return NamedTensors{{"w", h["h"]}};
+  };
+  problem.outer = [](const NamedTensors& w, const NamedTensors&) { return ht::sum(ht::exp(w["w"])); };
+  const auto slope = [&](std::int64_t iterations) {
+    return [&, iterations](const TensorList& h) {
+      Case there = problem;
+      there.h = problem.h.with(h);
+      const Hypergradient result = there.by(ImplicitCg{.iterations = iterations});
+      return ht::sum(result.gradients["h"]);
+    };
+  };
+  expect_text(thrown([&] { ht::grad(slope(1), problem.h.tensors()); }), "[implicit-cg]");
+  // F = sum exp(h): its Hessian is diagonal.
+  const std::vector<double> hessian = ladder::elements(ht::grad(slope(50), problem.h.tensors())[0]),
+                            h = ladder::elements(problem.h["h"]);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(hessian[i] == doctest::Approx(std::exp(h[i])).epsilon(1e-10));
+}
+
+TEST_CASE("implicit: steps that training never takes do not fail a result") {
+  // The first steps' weights are outside the domain that the last steps' loss needs.
+  Case problem = quadratic().problem;
+  problem.problem.loss = [loss = problem.problem.loss](const NamedTensors& w, const NamedTensors& h,
+                                                       const ht::bilevel::StepContext& context) {
+    const Tensor plain = loss(w, h, context);
+    if (context.step < 20) return plain;
+    return plain + 0.0 * ht::sum(ht::log(ht::square(w["first"])));
+  };
+  CHECK(problem.by(ImplicitCg{}).status == Status::converged);
+  CHECK(problem.by(Truncated{50}).status == Status::approximate);
+}
+
+TEST_CASE("implicit: an outer loss that ignores the parameters leaves the direct term alone") {
+  Case problem = quadratic().problem;
+  problem.outer = [](const NamedTensors&, const NamedTensors& h) { return ht::sum(ht::square(h["shift"])); };
+  const Hypergradient result = problem.by(ImplicitCg{});
+  CHECK(result.availability == std::vector<Availability>{Availability::defined, Availability::unused});
+  CHECK(ladder::difference({result.gradients["shift"]}, {2.0 * problem.h["shift"]}) == 0.0);
+}
+
+TEST_CASE("implicit: tiny outer losses keep their hypergradient") {
+  const Known known = quadratic();
+  Case tiny = known.problem;
+  tiny.outer = [outer = known.problem.outer](const NamedTensors& w, const NamedTensors& h) {
+    return 1e-170 * outer(w, h);
+  };
+  for (const Solver& solver : solvers(5)) {
+    const Hypergradient result = tiny.by(solver.method);
+    Gradients scaled = known.gradients;
+    for (auto& group : scaled)
+      for (double& each : group) each *= 1e-170;
+    const std::vector<double> found = ladder::elements(result.gradients["log_diagonal"]);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      CHECK(found[i] / scaled[1][i] == doctest::Approx(1.0).epsilon(1e-9));
+    CHECK(result.status == Status::converged);
+  }
 }
 
 TEST_CASE("implicit: defined only where the hyperparameter is in the inner loss, told from the graph") {

@@ -49,6 +49,7 @@ TEST_CASE("implicit: settings out of range are refused when the method is made")
   expect_text(made(ht::bilevel::T1T2{.rate = 0.0}), "[t1-t2] rate is 0");
   expect_text(made(ht::bilevel::Darts{.scale = 0.0}), "[darts] scale is 0");
   expect_text(made(Truncated{0}), "[truncated] steps is 0");
+  expect_text(made(ImplicitDense{.most_parameters = -1}), "[implicit-dense] most_parameters is -1");
 }
 
 TEST_CASE("implicit: a problem that lacks what the method needs is named") {
@@ -99,10 +100,12 @@ TEST_CASE("truncated: all steps are unrolled, fewer say what they left out") {
   const auto whole = problem.by(Unrolled{}), all = problem.by(Truncated{6}), more = problem.by(Truncated{99});
   CHECK(bilevel_problems::relative_error(all.gradients, whole.gradients) < 1e-14);
   CHECK(bilevel_problems::relative_error(more.gradients, whole.gradients) < 1e-14);
+  CHECK(more.status == ht::bilevel::Status::exact);
+  CHECK(more.availability == whole.availability);
   const auto part = problem.by(Truncated{2});
   CHECK(part.status == ht::bilevel::Status::approximate);
   // The quadratic's hyperparameters: h, rates, momenta, start. Its h also enters the outer loss.
-  const std::vector<Availability> expected = {Availability::defined, Availability::partly_zero,
+  const std::vector<Availability> expected = {Availability::partly_zero, Availability::partly_zero,
                                               Availability::partly_zero, Availability::zero_by_construction};
   CHECK(part.availability == expected);
   CHECK(!part.gradients["start"].defined());
@@ -121,7 +124,7 @@ TEST_CASE("linear: CG, normal CG and the dense solve agree, in as many steps as 
   const auto cg = ht::bilevel::conjugate_gradient(a, {b});
   CHECK(cg.status == LinearStatus::converged);
   CHECK(cg.iterations <= 4);
-  CHECK(cg.products == cg.iterations);
+  CHECK(cg.products == cg.iterations + 1);  // the last residual is computed, not carried along
   CHECK(cg.residuals.front() == 1.0);
   CHECK(cg.residuals.size() == static_cast<std::size_t>(cg.iterations) + 1);
   const auto dense = ht::bilevel::dense_solve(a, {b});
@@ -151,15 +154,108 @@ TEST_CASE("linear: zero, infinite, singular and indefinite systems") {
   CHECK(ht::bilevel::neumann_series(to_nan, b, {.rate = 0.1}).status == LinearStatus::not_finite);
   CHECK(ht::bilevel::dense_solve(to_nan, b).status == LinearStatus::not_finite);
   const auto nothing = [](const TensorList& x) { return TensorList(x.size()); };
-  CHECK(ht::bilevel::conjugate_gradient(nothing, b).status == LinearStatus::negative_curvature);
-  CHECK(ht::bilevel::normal_conjugate_gradient(nothing, b).status == LinearStatus::not_converged);
-  CHECK(ht::bilevel::dense_solve(nothing, b).status == LinearStatus::not_finite);
+  CHECK(ht::bilevel::conjugate_gradient(nothing, b).status == LinearStatus::singular);
+  CHECK(ht::bilevel::normal_conjugate_gradient(nothing, b).status == LinearStatus::singular);
+  CHECK(ht::bilevel::dense_solve(nothing, b).status == LinearStatus::singular);
   const auto negative = [](const TensorList& x) { return TensorList{ht::negate(x[0])}; };
   CHECK(ht::bilevel::conjugate_gradient(negative, b).status == LinearStatus::negative_curvature);
   const auto indefinite = ht::bilevel::dense_solve(negative, b);
-  CHECK(indefinite.status == LinearStatus::negative_curvature);
+  CHECK(indefinite.status == LinearStatus::converged);
+  CHECK(indefinite.indefinite);
   CHECK(ladder::difference(indefinite.x, {ht::negate(b[0])}) == 0.0);
   CHECK(ht::bilevel::neumann_series(a, b, {.rate = 1.0, .terms = 9}).status == LinearStatus::diverging);
+}
+
+TEST_CASE("linear: residuals are those of x, not of a recursion that drifted") {
+  // Condition 1e10.
+  const Tensor diagonal = Tensor::from({1.0, 1e-3, 1e-5, 1e-7, 1e-10});
+  const auto scales = [&](const TensorList& x) { return TensorList{diagonal * x[0]}; };
+  const auto wide = [](const Tensor& d, const TensorList& x, const TensorList& b) {
+    const std::vector<double> a = ladder::elements(d), y = ladder::elements(x[0]), z = ladder::elements(b[0]);
+    double error = 0.0, size = 0.0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      error += (z[i] - a[i] * y[i]) * (z[i] - a[i] * y[i]);
+      size += z[i] * z[i];
+    }
+    return std::sqrt(error / size);
+  };
+  const TensorList b = {ladder::sample({5}, 0.5, 1.0, 3)};
+  for (const auto& solution : {ht::bilevel::conjugate_gradient(scales, b),
+                               ht::bilevel::conjugate_gradient(scales, b, {.tolerance = 1e-9})}) {
+    const double residual = wide(diagonal, solution.x, b);
+    CAPTURE(residual);
+    if (solution.status == LinearStatus::converged) CHECK(residual < 1e-9);
+    CHECK(residual < 2.0 * solution.residuals.back() + 1e-15);
+  }
+  const TensorList narrow = {ladder::converted(b[0], ht::Dtype::float32)};
+  const Tensor moderate = ladder::converted(Tensor::from({1.0, 0.7, 0.3, 0.1, 0.05}), ht::Dtype::float32);
+  const auto solution = ht::bilevel::conjugate_gradient(
+      [&](const TensorList& x) { return TensorList{moderate * x[0]}; }, narrow);
+  CHECK(solution.status == LinearStatus::converged);
+  CHECK(wide(moderate, solution.x, narrow) < 4e-6);
+}
+
+TEST_CASE("linear: singular but semidefinite systems are called that, and nothing explodes") {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const Tensor half = ladder::sample({3, 6}, -1.0, 1.0, seed);
+    const Tensor a = ht::matmul(half, half, true, false);
+    const TensorList b = {ladder::sample({6}, -1.0, 1.0, seed + 100)};
+    CAPTURE(seed);
+    CHECK(ht::bilevel::dense_solve(by_matrix(a), b).status == LinearStatus::singular);
+    for (const auto& solution : {ht::bilevel::conjugate_gradient(by_matrix(a), b),
+                                 ht::bilevel::normal_conjugate_gradient(by_matrix(a), b)}) {
+      CHECK(solution.status != LinearStatus::converged);
+      CHECK(solution.status != LinearStatus::negative_curvature);
+      CHECK(!solution.indefinite);
+      CHECK(ladder::norm(solution.x) < 1e4);
+    }
+    // A right-hand side within reach has a solution, and CG finds it.
+    const TensorList reachable = {ht::matmul(a, b[0])};
+    const auto found = ht::bilevel::conjugate_gradient(by_matrix(a), reachable);
+    CHECK(found.status == LinearStatus::converged);
+    CHECK(ladder::difference({ht::matmul(a, found.x[0])}, reachable) < 1e-10);
+  }
+}
+
+TEST_CASE("linear: right-hand sides whose squares overflow or vanish") {
+  const auto a = by_matrix(definite);
+  const TensorList b = {Tensor::from({1.0, -2.0, 0.5})};
+  const TensorList x = ht::bilevel::dense_solve(a, b).x;
+  for (const double scale : {1e-300, 1e-165, 1e165, 1e300}) {
+    CAPTURE(scale);
+    const auto cg = ht::bilevel::conjugate_gradient(a, {b[0] * scale});
+    const auto normal = ht::bilevel::normal_conjugate_gradient(a, {b[0] * scale});
+    CHECK(cg.status == LinearStatus::converged);
+    CHECK(ladder::difference({cg.x[0] / scale}, x) < 1e-12);
+    CHECK(ladder::difference({normal.x[0] / scale}, x) < 1e-11);
+  }
+  const Tensor narrow = ladder::converted(definite, ht::Dtype::float32);
+  for (const double scale : {1e-30, 1e-24, 1e20, 1e30}) {
+    const TensorList tiny = {ladder::converted(b[0], ht::Dtype::float32) * scale};
+    const auto cg = ht::bilevel::conjugate_gradient(by_matrix(narrow), tiny);
+    CHECK(cg.status == LinearStatus::converged);
+    CHECK(ladder::difference({ladder::converted(cg.x[0], ht::Dtype::float64) / scale}, x) < 1e-5);
+  }
+}
+
+TEST_CASE("linear: momentum that overshoots at first is no divergence") {
+  const auto one = [](const TensorList& x) { return TensorList{x[0] * 1.0}; };
+  const TensorList b = {Tensor::from({1.0})};
+  for (std::int64_t terms = 1; terms < 80; ++terms) {
+    const auto series =
+        ht::bilevel::neumann_series(one, b, {.rate = 0.9 * 2.0 * 1.9, .terms = terms, .momentum = 0.9});
+    CAPTURE(terms);
+    CHECK(series.status != LinearStatus::diverging);
+  }
+  const auto unstable =
+      ht::bilevel::neumann_series(one, b, {.rate = 1.1 * 2.0 * 1.9, .terms = 40, .momentum = 0.9});
+  CHECK(unstable.status == LinearStatus::diverging);
+  // A slowly growing part, hidden behind one that still shrinks.
+  const Tensor diagonal = Tensor::from({1.0, -0.05});
+  const auto hidden =
+      ht::bilevel::neumann_series([&](const TensorList& x) { return TensorList{diagonal * x[0]}; },
+                                  {Tensor::from({1.0, 1e-3})}, {.rate = 1.0, .terms = 100});
+  CHECK(hidden.status == LinearStatus::diverging);
 }
 
 TEST_CASE("linear: bad arguments and silent derivatives are refused") {
@@ -174,6 +270,12 @@ TEST_CASE("linear: bad arguments and silent derivatives are refused") {
   expect_text(thrown([&] { ht::bilevel::conjugate_gradient(shrinks, b); }), "turned tensor 0");
   expect_text(thrown([&] { ht::bilevel::neumann_series(a, b, {}); }), "rate is 0");
   expect_text(thrown([&] { ht::bilevel::hessian_operator({}, b); }), "no loss");
+  expect_text(thrown([&] {
+                ht::bilevel::dense_solve(
+                    by_matrix(Tensor::from({2.0, 1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 1.0}, {3, 3})), b);
+              }),
+              "not symmetric: its elements");
+  expect_text(thrown([&] { ht::bilevel::dense_solve(shrinks, b); }), "turned tensor 0");
   const auto through = [&](const Tensor& x) { return ht::sum(ht::bilevel::conjugate_gradient(a, {x}).x[0]); };
   expect_text(thrown([&] { ht::grad(through, b[0]); }), "[conjugate_gradient] is not differentiable");
   const auto operated = [&](const Tensor& x) {

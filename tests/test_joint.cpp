@@ -172,6 +172,15 @@ TEST_CASE("soba: bad options, problems and divergence are named") {
   more.add("unused", Tensor::scalar(1.0));
   expect_text(thrown([&] { soba.step(problem, soba.init(problem, more)); }),
               "hyperparameter 'unused' has no path");
+  const auto altered = [&](const NamedTensors& adjoint) {
+    JointState state = soba.init(problem, quadratic.h);
+    state.adjoint = adjoint;
+    return thrown([&] { soba.step(problem, state); });
+  };
+  expect_text(altered({}), "adjoint must have the names");
+  expect_text(altered({{"w", Tensor::zeros({4})}, {"more", Tensor::zeros({2})}}),
+              "adjoint must have the names");
+  expect_text(altered({{"w", Tensor::zeros({3})}}), "adjoint of parameter 'w'");
   const JointAlgorithm wild = ht::bilevel::soba({.inner_rate = 1e200, .outer_rate = 1e200});
   expect_text(thrown([&] { run(wild, problem, wild.init(problem, quadratic.h), 10); }), "not finite at step");
 }

@@ -96,6 +96,18 @@ TEST_CASE("out of memory: every hypergradient method") {
   methods.push_back(ht::bilevel::Truncated{2});
   for (const Estimator& method : methods)
     expect_safe(method.name(), [&] { return run.by(method).gradients.tensors(); });
+  const implicit_problems::Known convex = implicit_problems::logistic();
+  expect_safe("implicit-cg",
+              [&] { return convex.problem.by(ht::bilevel::ImplicitCg{}).gradients.tensors(); });
+  expect_safe("implicit-cg, second order", [&] {
+    return ht::hvp(
+        [&](const TensorList& h) {
+          const ht::NamedTensors named = convex.problem.h.with(h);
+          return convex.problem.outer(
+              ht::bilevel::solve(convex.problem.problem, named, ht::bilevel::ImplicitCg{}).parameters, named);
+        },
+        convex.problem.h.tensors(), convex.problem.h.tensors());
+  });
   const implicit_problems::Known minimum = implicit_problems::saddle();
   for (const Estimator& method :
        {Estimator(ht::bilevel::ImplicitNormalCg{}), Estimator(ht::bilevel::ImplicitDense{}),

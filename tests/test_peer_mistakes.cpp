@@ -110,8 +110,9 @@ TEST_CASE("peers: a solver that is differentiable itself does not leak into the 
   const NamedTensors solved = ht::bilevel::train(known.problem.problem, known.problem.h).parameters;
   Case wrong = known.problem;
   wrong.problem.solver = [solved](const NamedTensors&, const NamedTensors& h) {
-    const Tensor zero = 0.0 * ht::sum(h["theta"]);  // a path with derivative zero
-    return NamedTensors{{"w", solved["w"] + zero}};
+    // Value zero, derivative 5: a leak would show.
+    const Tensor wrong_slope = 5.0 * ht::sum(h["theta"] - ht::stop_gradient(h["theta"]));
+    return NamedTensors{{"w", solved["w"] + wrong_slope}};
   };
   for (const Estimator& method :
        {Estimator(ImplicitCg{}), Estimator(ImplicitNormalCg{}), Estimator(ImplicitDense{})}) {

@@ -19,6 +19,8 @@ std::string_view name_of(Availability availability) noexcept {
       return "zero by construction";
     case Availability::partly_zero:
       return "zero by construction before the last steps";
+    case Availability::unknown:
+      return "unknown";
   }
   return "unknown";
 }
@@ -39,23 +41,25 @@ std::vector<bool> reached_by(const F& f, const NamedTensors& h) {
   return reached;
 }
 
-// What depends on everything that the run reads: the initial state, and single steps from it. A few steps
-// stand for all: the graph of one seldom differs from the others'.
+// What depends on everything that the run reads: the initial state, and single steps from it. Only the graph
+// counts, so that a loss that is not finite there is no failure.
 TensorList read_by_run(const Run& run) {
   constexpr std::int64_t looked_at = 6;
   TensorList seen = run.initial_state().parameters;
   if (run.uses_solver()) return seen;
-  const TensorList& hyper = run.hyper().tensors();
-  TensorList recorded_rows = hyper;
+  TensorList rows = run.hyper().tensors();
   std::int64_t last = -1;
   for (std::int64_t k = 0; k <= looked_at; ++k) {
     const std::int64_t t = k * (run.steps() - 1) / looked_at;
     if (std::exchange(last, t) == t) continue;
-    for (std::size_t i = 0; i < hyper.size(); ++i)
-      if (run.is_per_step(i)) recorded_rows[i] = slice(hyper[i], 0, t, t + 1);
-    for (const Tensor& each :
-         join(run.advance(run.initial_state(), run.at_step(recorded_rows, run.rows(recorded_rows), 0), t)))
-      seen.push_back(each);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      if (run.is_per_step(i)) rows[i] = slice(run.hyper().tensors()[i], 0, t, t + 1);
+    const NamedTensors h_t = run.at_step(rows, run.rows(rows), 0);
+    const optim::State& state = run.initial_state();
+    TensorList gradient = grad([&](const TensorList& w) { return run.loss(w, h_t, t); }, state.parameters);
+    fill_absent(gradient, state.parameters);
+    for (Tensor& each : join(run.problem().step.update(state, gradient, h_t)))
+      seen.push_back(std::move(each));
   }
   return seen;
 }
@@ -63,39 +67,31 @@ TensorList read_by_run(const Run& run) {
 }  // namespace
 
 std::vector<Availability> availability_of(const Problem& problem, const NamedTensors& h, const Method& method,
-                                          const std::shared_ptr<Counters>& counters,
-                                          const NamedTensors& parameters,
-                                          const std::vector<bool>& through_run,
-                                          const std::vector<bool>& direct) {
+                                          const Found& found) {
   std::vector<Availability> result(h.size(), Availability::unused);
-  const Reach reach = method.reach();
-  const auto run_of = [&](const TensorList& x) { return Run(problem, h.with(x), counters, method); };
-  std::vector<bool> by_run(h.size(), false), by_rows = by_run, by_inner = by_run;
-  if (reach != Reach::whole_run)
+  const bool implicit = method.reach() == Reach::inner_loss;
+  const bool cut = !implicit && method.first_step(problem.steps) > 0;
+  const auto run_of = [&](const TensorList& x) {
+    return Run(problem, h.with(x), std::make_shared<Counters>(), method);
+  };
+  std::vector<bool> by_run(h.size(), false), by_inner = by_run;
+  if (found.reads_parameters) {
     by_run = reached_by([&](const TensorList& x) { return read_by_run(run_of(x)); }, h);
-  if (reach == Reach::last_steps && method.first_step(problem.steps) > 0)
-    by_rows = reached_by(
-        [&](const TensorList& x) {
-          const Run run = run_of(x);
-          TensorList rows;
-          for (std::size_t i = 0; i < run.hyper().size(); ++i)
-            if (run.is_per_step(i)) rows.push_back(run.hyper().tensors()[i]);
-          return rows;
-        },
-        h);
-  if (reach == Reach::inner_loss)
-    by_inner = reached_by(
-        [&](const TensorList& x) { return TensorList{problem.full_loss(parameters, run_of(x).hyper())}; }, h);
+    if (implicit)
+      by_inner = reached_by(
+          [&](const TensorList& x) {
+            return TensorList{problem.full_loss(found.parameters, run_of(x).hyper())};
+          },
+          h);
+  }
   for (std::size_t i = 0; i < h.size(); ++i) {
-    if (through_run[i])
-      result[i] = by_rows[i] ? Availability::partly_zero : Availability::defined;
-    else if (by_inner[i])  // in the inner loss, but apart from the weights
-      result[i] = direct[i] ? Availability::defined : Availability::zero_by_construction;
+    if (found.through_run[i])
+      result[i] = cut ? Availability::partly_zero : Availability::defined;
+    else if (by_inner[i] || (by_run[i] && !implicit))  // apart from the weights, or before the last steps
+      result[i] = found.direct[i] ? Availability::defined : Availability::zero_by_construction;
     else if (by_run[i])
-      result[i] = reach == Reach::inner_loss ? Availability::not_defined
-                  : direct[i]                ? Availability::defined
-                                             : Availability::zero_by_construction;
-    else if (direct[i])
+      result[i] = Availability::not_defined;
+    else if (found.direct[i])
       result[i] = Availability::defined;
   }
   return result;

@@ -7,12 +7,15 @@
 
 namespace hypertape::bilevel::detail {
 
-/// `through_run[i]`: whether the method's pullback gave hyperparameter i a gradient; `direct[i]`: whether the
-/// outer loss reads it. `parameters` is where the inner loss is looked at.
+/// What a method's pullback and the outer loss's gradient came to.
+struct Found {
+  NamedTensors parameters;        ///< where the inner loss is looked at
+  std::vector<bool> through_run;  ///< hyperparameters that the pullback gave a gradient
+  std::vector<bool> direct;       ///< those that the outer loss reads
+  bool reads_parameters;          ///< whether the outer loss reads any parameter
+};
+
 std::vector<Availability> availability_of(const Problem& problem, const NamedTensors& h, const Method& method,
-                                          const std::shared_ptr<Counters>& counters,
-                                          const NamedTensors& parameters,
-                                          const std::vector<bool>& through_run,
-                                          const std::vector<bool>& direct);
+                                          const Found& found);
 
 }  // namespace hypertape::bilevel::detail

@@ -1,7 +1,6 @@
 // The Hessian as a matrix: the oracle of the iterative solvers, and the method of choice for small problems.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -9,7 +8,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/linear.h"
 #include "hypertape/core/error.h"
-#include "method.h"
+#include "linear_operator.h"
 
 namespace hypertape::bilevel {
 namespace {
@@ -52,30 +51,39 @@ struct Matrix {
   const double* row(std::size_t i) const { return elements.data() + i * n; }
 };
 
-Matrix form(const LinearMap& a, const TensorList& like, std::size_t n) {
+Matrix form(detail::Operator& apply, const TensorList& like, std::size_t n) {
   Matrix matrix{n, Vector(n * n)};
   Vector unit(n, 0.0);
   for (std::size_t j = 0; j < n; ++j) {
     unit[j] = 1.0;
-    TensorList column = a(to_tensors(unit, like));
-    detail::require_plain("dense_solve", column);
-    if (column.size() != like.size())
-      fail("dense_solve", "the operator returned ", column.size(), " tensors for ", like.size());
-    detail::fill_absent(column, like);
-    const Vector values = to_double(column);
-    if (values.size() != n) fail("dense_solve", "the operator returned ", values.size(), " elements for ", n);
+    const Vector values = to_double(apply(to_tensors(unit, like)));
     std::copy(values.begin(), values.end(), matrix.row(j));
     unit[j] = 0.0;
   }
-  // Symmetric up to rounding: the mean of both triangles.
-  for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = 0; j < i; ++j)
-      matrix.row(i)[j] = matrix.row(j)[i] = 0.5 * (matrix.row(i)[j] + matrix.row(j)[i]);
   return matrix;
 }
 
+double largest_of(const Matrix& matrix) {
+  double largest = 0.0;
+  for (const double each : matrix.elements) largest = std::max(largest, std::abs(each));
+  return largest;
+}
+
+// The mean of both triangles, which may differ by rounding.
+void symmetrise(Matrix& matrix, double rounding) {
+  const double allowed = std::sqrt(rounding) * largest_of(matrix);
+  for (std::size_t i = 0; i < matrix.n; ++i)
+    for (std::size_t j = 0; j < i; ++j) {
+      double &below = matrix.row(i)[j], &above = matrix.row(j)[i];
+      if (std::abs(below - above) > allowed)
+        fail("dense_solve", "the operator is not symmetric: its elements [", i, ", ", j, "] and [", j, ", ",
+             i, "] are ", below, " and ", above);
+      below = above = 0.5 * (below + above);
+    }
+}
+
 // Absent if the matrix is not positive definite.
-std::optional<Vector> cholesky_solve(Matrix l, Vector x) {
+std::optional<Vector> cholesky_solve(Matrix l, Vector x, double least_pivot) {
   const std::size_t n = l.n;
   for (std::size_t i = 0; i < n; ++i) {
     double* row = l.row(i);
@@ -86,7 +94,7 @@ std::optional<Vector> cholesky_solve(Matrix l, Vector x) {
       if (j < i) {
         row[j] = sum / other[j];
       } else {
-        if (!(sum > 0.0)) return std::nullopt;
+        if (!(sum > least_pivot)) return std::nullopt;
         row[i] = std::sqrt(sum);
       }
     }
@@ -102,14 +110,14 @@ std::optional<Vector> cholesky_solve(Matrix l, Vector x) {
   return x;
 }
 
-// By elimination with row pivots; not finite where the matrix is singular.
-Vector eliminate(Matrix a, Vector x) {
+// By elimination with row pivots; absent if the matrix is singular.
+std::optional<Vector> eliminate(Matrix a, Vector x, double least_pivot) {
   const std::size_t n = a.n;
   for (std::size_t k = 0; k < n; ++k) {
     std::size_t pivot = k;
     for (std::size_t i = k + 1; i < n; ++i)
       if (std::abs(a.row(i)[k]) > std::abs(a.row(pivot)[k])) pivot = i;
-    if (a.row(pivot)[k] == 0.0) return Vector(n, std::numeric_limits<double>::quiet_NaN());
+    if (!(std::abs(a.row(pivot)[k]) > least_pivot)) return std::nullopt;
     if (pivot != k) {
       std::swap_ranges(a.row(k), a.row(k) + n, a.row(pivot));
       std::swap(x[k], x[pivot]);
@@ -128,42 +136,48 @@ Vector eliminate(Matrix a, Vector x) {
   return x;
 }
 
-double relative_residual(const Matrix& a, const Vector& x, const Vector& b) {
-  double error = 0.0, size = 0.0;
-  for (std::size_t i = 0; i < a.n; ++i) {
-    double r = b[i];
-    for (std::size_t j = 0; j < a.n; ++j) r -= a.row(i)[j] * x[j];
-    error += r * r;
-    size += b[i] * b[i];
-  }
-  return size > 0.0 ? std::sqrt(error / size) : 0.0;
-}
-
 }  // namespace
 
 LinearSolution dense_solve(const LinearMap& a, const TensorList& b, std::int64_t most) {
-  if (!a) fail("dense_solve", "there is no operator");
-  if (b.empty()) fail("dense_solve", "the right-hand side has no tensors");
+  constexpr const char* name = "dense_solve";
+  detail::Operator apply(name, a);
+  detail::require_vector(name, b);
+  detail::require_plain(name, b);
   std::int64_t n = 0;
-  for (const Tensor& each : b) {
-    if (!each.defined() || !is_floating(each.dtype()) || each.dtype() != b[0].dtype())
-      fail("dense_solve", "the right-hand side must be floating tensors of one dtype");
-    n += each.size();
-  }
+  for (const Tensor& each : b) n += each.size();
   if (n > most)
-    fail("dense_solve", n, " unknowns would take a matrix of ", n, " x ", n, "; more than ", most,
+    fail(name, n, " unknowns would take a matrix of ", n, " x ", n, "; more than ", most,
          " are refused: use conjugate_gradient, or raise the limit");
-  detail::require_plain("dense_solve", b);
-  const Matrix matrix = form(a, b, static_cast<std::size_t>(n));
-  const Vector right = to_double(b);
+  const double size = detail::norm(b), rounding = detail::attainable(0.0, b);
+  Matrix matrix = form(apply, b, static_cast<std::size_t>(n));
   LinearSolution solution;
-  solution.products = n;
-  std::optional<Vector> x = cholesky_solve(matrix, right);
-  solution.status = x ? LinearStatus::converged : LinearStatus::negative_curvature;
-  if (!x) x = eliminate(matrix, right);
-  solution.residuals = {relative_residual(matrix, *x, right)};
-  if (!std::isfinite(solution.residuals[0])) solution.status = LinearStatus::not_finite;
+  solution.x = detail::zeros_like(b);
+  solution.residuals = {size > 0.0 ? 1.0 : 0.0};
+  solution.products = apply.products();
+  const double largest = largest_of(matrix);
+  const bool finite = std::all_of(matrix.elements.begin(), matrix.elements.end(),
+                                  [](double each) { return std::isfinite(each); });
+  if (!finite || !std::isfinite(size)) {
+    solution.status = LinearStatus::not_finite;
+    return solution;
+  }
+  symmetrise(matrix, rounding);
+  const double least_pivot = static_cast<double>(n) * rounding * largest;
+  std::optional<Vector> x = cholesky_solve(matrix, to_double(b), least_pivot);
+  if (!x) {
+    x = eliminate(matrix, to_double(b), least_pivot);
+    if (!x) {
+      solution.status = LinearStatus::singular;
+      return solution;
+    }
+    solution.indefinite = true;
+  }
   solution.x = to_tensors(*x, b);
+  if (size > 0.0) solution.residuals = {detail::norm(detail::plus(b, -1.0, apply(solution.x))) / size};
+  solution.products = apply.products();
+  // What rounding leaves of a factorisation, generously.
+  const bool solved = solution.residuals[0] <= 1e3 * static_cast<double>(n) * rounding;
+  solution.status = solved ? LinearStatus::converged : LinearStatus::singular;
   return solution;
 }
 

@@ -1,12 +1,15 @@
 #include "dual_gradient.h"
 
 #include "hypertape/autodiff/derivatives.h"
+#include "hypertape/core/error.h"
 #include "method.h"
 
 namespace hypertape::bilevel::detail {
 
 DualGradient dual_gradient(const std::function<Tensor(const TensorList& w, const TensorList& h)>& loss,
                            const TensorList& w, const TensorList& h, const TensorList& direction) {
+  if (direction.size() != w.size())
+    fail("dual_gradient", direction.size(), " directions given for ", w.size(), " parameters");
   TensorList inputs = w, tangents = direction;
   inputs.insert(inputs.end(), h.begin(), h.end());
   tangents.resize(inputs.size());

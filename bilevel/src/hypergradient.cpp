@@ -60,6 +60,18 @@ TensorList make_probes(const Problem& problem, const NamedTensors& h, const deta
   return probes;
 }
 
+// Who reads what an implicit solve notes; after that, solves that fail must throw.
+class RecordReader {
+ public:
+  explicit RecordReader(Counters& counters) : counters_(counters) { counters_.implicit.is_read = true; }
+  ~RecordReader() { counters_.implicit.is_read = false; }
+  RecordReader(const RecordReader&) = delete;
+  RecordReader& operator=(const RecordReader&) = delete;
+
+ private:
+  Counters& counters_;
+};
+
 std::vector<bool> are_defined(const TensorList& list, std::size_t count) {
   std::vector<bool> defined(count);
   for (std::size_t i = 0; i < count; ++i) defined[i] = list[i].defined();
@@ -68,10 +80,11 @@ std::vector<bool> are_defined(const TensorList& list, std::size_t count) {
 
 // Adds F_h where the method is defined, and says where it is not.
 void add_direct(const Problem& problem, const NamedTensors& h, const detail::Method& method,
-                const std::shared_ptr<Counters>& counters, const TensorList& direct, TensorList& gradients,
+                const TensorList& direct, bool reads_parameters, TensorList& gradients,
                 Hypergradient& result) {
-  result.availability = availability_of(problem, h, method, counters, result.parameters,
-                                        are_defined(gradients, h.size()), are_defined(direct, h.size()));
+  result.availability = availability_of(
+      problem, h, method,
+      {result.parameters, are_defined(gradients, h.size()), are_defined(direct, h.size()), reads_parameters});
   for (std::size_t i = 0; i < h.size(); ++i) {
     if (result.availability[i] == Availability::not_defined)
       gradients[i] = Tensor();
@@ -118,7 +131,9 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
     gradients = pullback.consume(w_bar, std::move(direct));
   } else {
     gradients = pullback.consume(w_bar);
-    add_direct(problem, h, method, counters, direct, gradients, result);
+    const bool reads_parameters =
+        std::any_of(w_bar.begin(), w_bar.end(), [](const Tensor& bar) { return bar.defined(); });
+    add_direct(problem, h, method, direct, reads_parameters, gradients, result);
   }
   result.gradients = h.with({gradients.begin(), gradients.begin() + count});
   const double end = detail::norm(w_bar);
@@ -195,19 +210,24 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
   result.gradients = h.with(std::move(gradients));
 }
 
-void judge(const detail::Method& method, const Counters& counters, Hypergradient& result) {
+void judge(const Problem& problem, const detail::Method& method, const Counters& counters,
+           Hypergradient& result) {
   if (result.adjoint_growth > chaotic_growth) {
     std::ostringstream text;
     text << "the adjoint grew " << std::setprecision(3) << result.adjoint_growth << " times over the run";
     result.status = Status::chaotic;
     result.message = text.str();
   }
-  for (const Tensor& gradient : result.gradients.tensors()) {
-    if (!gradient.defined() || !has_non_finite(gradient)) continue;
-    result.status = Status::diverged;
-    result.message = "the hypergradient is not finite";
-  }
-  if (result.status != Status::diverged) method.judge(counters, result);
+  const bool finite =
+      std::none_of(result.gradients.tensors().begin(), result.gradients.tensors().end(),
+                   [](const Tensor& gradient) { return gradient.defined() && has_non_finite(gradient); });
+  // An implicit method knows better than its result what went wrong.
+  if (finite || method.reach() == detail::Reach::inner_loss) method.judge(problem, counters, result);
+  if (finite) return;
+  result.gradients = result.gradients.with(TensorList(result.gradients.size()));
+  if (method.reach() == detail::Reach::inner_loss && result.status != Status::converged) return;
+  result.status = Status::diverged;
+  result.message = "the hypergradient is not finite";
 }
 
 // Where the graph of the whole run decides, what is absent is unused.
@@ -269,7 +289,7 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
   result.method = estimator.name();
   result.setting = estimator.setting();
   const auto counters = std::make_shared<Counters>();
-  counters->implicit.is_read = true;
+  const RecordReader reader(*counters);
   const Meter meter;
   try {
     if (estimator.method().is_forward())
@@ -277,12 +297,11 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
     else
       differentiate_in_reverse(problem, outer, h, estimator.method(), counters, result);
     name_unused(result);
-    judge(estimator.method(), *counters, result);
+    judge(problem, estimator.method(), *counters, result);
   } catch (const TrainingDiverged& error) {
     set_diverged(result, error);
     result.gradients = h.with(TensorList(h.size()));
-    result.availability.clear();
-    name_unused(result);
+    result.availability.assign(h.size(), Availability::unknown);
   }
   result.cost = meter.finish(*counters);
   return result;

@@ -1,6 +1,8 @@
 #include "implicit.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "custom_function.h"
@@ -106,6 +108,7 @@ LinearMap InnerLoss::hessian(const Tensor& w, const TensorList& h) const {
 void note(const InnerLoss& inner, const LinearSolution& solution, bool may_be_short) {
   ImplicitRecord& record = inner.run().counters().implicit;
   record.status = solution.status;
+  record.indefinite = solution.indefinite;
   record.residuals = solution.residuals;
   record.iterations = solution.iterations;
   if (record.is_read || solution.status == LinearStatus::converged) return;
@@ -193,30 +196,58 @@ TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, 
   return found.tensors();
 }
 
+// |f_w| / max(|f_ww w|, |f_ww (w - w_0)|): about the distance to the minimum, relative to w or to the way
+// that w has come. Free of the scales of f and w, and of where the run started.
+double inner_residual(const InnerLoss& inner, const Tensor& w, const Tensor& start, const TensorList& h) {
+  const double gradient = norm({inner.gradient(w, h)});
+  if (gradient == 0.0) return 0.0;
+  const LinearMap hessian = inner.hessian(w, h);
+  const double scale = std::max(norm(hessian({w})), norm(hessian({w - start})));
+  return scale > 0.0 ? gradient / scale : std::numeric_limits<double>::infinity();
+}
+
+void require_minimum(const InnerLoss& inner, double tolerance) {
+  const ImplicitRecord& record = inner.run().counters().implicit;
+  if (record.is_read || record.inner_residual <= tolerance) return;
+  fail(inner.method(), "the inner problem is not at its minimum (residual ", record.inner_residual,
+       ", tolerance ", tolerance,
+       "); train longer, raise inner_tolerance, or use hypergradient(), which reports this as a status");
+}
+
 }  // namespace
 
-optim::State solve_implicitly(const RunPointer& run, const std::string& method, ImplicitRule rule) {
+double InnerTolerance::at(Dtype dtype) const noexcept {
+  const double rounding = dtype == Dtype::float32 ? static_cast<double>(std::numeric_limits<float>::epsilon())
+                                                  : std::numeric_limits<double>::epsilon();
+  return std::max(value, 64.0 * rounding);
+}
+
+optim::State solve_implicitly(const RunPointer& run, const std::string& method, ImplicitRule rule,
+                              InnerTolerance tolerance) {
   const auto inner = std::make_shared<const InnerLoss>(run, method);
+  const double limit = tolerance.at(run->initial().tensors().front().dtype());
   auto function = std::make_shared<CustomFunction>();
   function->name = method;
   function->value = [=](const TensorList& plain) {
     TensorList start;
     for (const Tensor& w : run->initial_state().parameters) start.push_back(stop_gradient(w));
-    ImplicitRecord& record = run->counters().implicit;
-    record.initial_gradient = norm({inner->gradient(inner->flat(start), plain)});
-    TensorList end = run->uses_solver()
-                         ? ask_solver(*run, start, plain, method)
-                         : train_plainly(*run, run->initial_state(), plain, 0, run->steps()).parameters;
+    const TensorList end = run->uses_solver()
+                               ? ask_solver(*run, start, plain, method)
+                               : train_plainly(*run, run->initial_state(), plain, 0, run->steps()).parameters;
     const Tensor w = inner->flat(end);
-    record.final_gradient = norm({inner->gradient(w, plain)});
+    double& residual = run->counters().implicit.inner_residual;
+    residual = std::isinf(limit) ? std::numeric_limits<double>::quiet_NaN()
+                                 : inner_residual(*inner, w, inner->flat(start), plain);
     return w;
   };
-  function->pull = [inner, rule](const TensorList& inputs, const Tensor& w, const Tensor& cotangent,
-                                 const std::vector<bool>& needed) {
+  function->pull = [=](const TensorList& inputs, const Tensor& w, const Tensor& cotangent,
+                       const std::vector<bool>& needed) {
+    if (!std::isinf(limit)) require_minimum(*inner, limit);
     return rule.pull(inner, w, inputs, cotangent, needed);
   };
-  function->push = [inner, rule](const TensorList& inputs, const Tensor& w, const TensorList& tangents) {
+  function->push = [=](const TensorList& inputs, const Tensor& w, const TensorList& tangents) {
     if (!rule.push) fail(inner->method(), "has a pullback only: use it under grad or vjp, not under jvp");
+    if (!std::isinf(limit)) require_minimum(*inner, limit);
     return rule.push(inner, w, inputs, tangents);
   };
   return {inner->pieces(call(function, run->hyper().tensors())), {}};

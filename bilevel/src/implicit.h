@@ -72,7 +72,16 @@ using Inverse =
     std::function<Tensor(const InnerLossPointer&, const Tensor& w, const TensorList& h, const Tensor& u)>;
 ImplicitRule rule_of(Inverse inverse);
 
-/// Trains (or asks the problem's solver) and hands w out with the rule.
-optim::State solve_implicitly(const RunPointer& run, const std::string& method, ImplicitRule rule);
+/// What counts as a minimum. An infinite tolerance is never looked at.
+struct InnerTolerance {
+  double value;
+  /// No lower than 64 roundings of the dtype.
+  double at(Dtype dtype) const noexcept;
+};
+
+/// Trains (or asks the problem's solver) and hands w out with the rule. A pullback or tangent at a w that is
+/// no minimum is an Error where nobody reads the notes.
+optim::State solve_implicitly(const RunPointer& run, const std::string& method, ImplicitRule rule,
+                              InnerTolerance tolerance);
 
 }  // namespace hypertape::bilevel::detail

@@ -1,5 +1,6 @@
 // The implicit methods: one inverse Hessian each.
 #include <cmath>
+#include <limits>
 #include <sstream>
 
 #include "hypertape/autodiff/derivatives.h"
@@ -23,65 +24,79 @@ std::string text_of(double number) {
   return text.str();
 }
 
+// What a linear solve reached, in words.
+std::string reached_by(const detail::ImplicitRecord& record) {
+  const std::string iterations = std::to_string(record.iterations) + " iterations";
+  if (record.residuals.empty()) return iterations;
+  return "relative residual " + text_of(record.residuals.back()) + " after " + iterations;
+}
+
 class ImplicitMethod : public detail::Method {
  public:
   ImplicitMethod(std::string name, std::string setting, ImplicitRule rule, double inner_tolerance)
       : name_(std::move(name)),
         setting_(std::move(setting)),
         rule_(std::move(rule)),
-        inner_tolerance_(inner_tolerance) {}
+        inner_tolerance_{inner_tolerance} {}
   std::string name() const override { return name_; }
   std::string setting() const override { return setting_; }
   detail::Reach reach() const noexcept override { return detail::Reach::inner_loss; }
   bool may_use_solver() const noexcept override { return true; }
   optim::State solve(const detail::RunPointer& run) const override {
-    return detail::solve_implicitly(run, name_, rule_);
+    return detail::solve_implicitly(run, name_, rule_, inner_tolerance_);
   }
-  void judge(const Counters& counters, Hypergradient& result) const override {
+  void judge(const Problem&, const Counters& counters, Hypergradient& result) const override {
     const detail::ImplicitRecord& record = counters.implicit;
-    result.inner_residual = record.final_gradient / std::max(1.0, record.initial_gradient);
+    result.inner_residual = record.inner_residual;
     result.linear_residuals = record.residuals;
     result.linear_iterations = record.iterations;
-    const std::string reached = record.residuals.empty()
-                                    ? std::string("no product")
-                                    : "relative residual " + text_of(record.residuals.back()) + " after " +
-                                          std::to_string(record.iterations) + " iterations";
-    if (!(result.inner_residual <= inner_tolerance_)) {
+    const double tolerance = inner_tolerance_.at(result.parameters.tensors().front().dtype());
+    if (!(record.inner_residual <= tolerance)) {
       result.status = Status::not_converged;
-      result.message = "the inner problem is not at its minimum: residual " + text_of(result.inner_residual) +
-                       ", tolerance " + text_of(inner_tolerance_);
+      result.message = "the inner problem is not at its minimum: residual " + text_of(record.inner_residual) +
+                       ", tolerance " + text_of(tolerance);
     } else {
-      judge_linear(record, reached, result);
+      judge_linear(record, result);
     }
   }
 
  protected:
-  virtual void judge_linear(const detail::ImplicitRecord& record, const std::string& reached,
-                            Hypergradient& result) const {
+  virtual void judge_linear(const detail::ImplicitRecord& record, Hypergradient& result) const {
+    result.status = Status::not_converged;
     switch (record.status) {
       case LinearStatus::converged:
-        result.status = Status::converged;
+        result.status = record.indefinite ? Status::negative_curvature : Status::converged;
+        if (record.indefinite)
+          result.message =
+              "w is a stationary point of the inner loss, and this its derivative, but no minimum";
         return;
       case LinearStatus::negative_curvature:
         result.status = Status::negative_curvature;
-        result.message = "the inner loss has negative curvature at w";
+        result.message =
+            "the inner loss has negative curvature at w, where the solve stopped: " + reached_by(record);
         return;
       case LinearStatus::diverging:
         result.status = Status::unstable_series;
-        result.message = "the series grows (" + reached + "): its rate is above 2 / the largest eigenvalue";
+        result.message = "the series grows (" + reached_by(record) + "): " +
+                         (record.indefinite ? "the inner loss has negative curvature at w"
+                                            : "its rate is too large for the largest eigenvalue");
+        return;
+      case LinearStatus::singular:
+        result.message = "the Hessian of the inner loss is singular at w: " + reached_by(record);
+        return;
+      case LinearStatus::not_finite:
+        result.message = "the linear system led to numbers that are not finite: " + reached_by(record);
         return;
       case LinearStatus::not_converged:
-      case LinearStatus::not_finite:
-        break;
+        result.message = "the linear system is not solved: " + reached_by(record);
+        return;
     }
-    result.status = Status::not_converged;
-    result.message = "the linear system is not solved: " + reached;
   }
 
  private:
   std::string name_, setting_;
   ImplicitRule rule_;
-  double inner_tolerance_;
+  detail::InnerTolerance inner_tolerance_;
 };
 
 // A fixed amount of work is what the user asked for: short of the tolerance it is an approximation.
@@ -90,22 +105,36 @@ class SeriesMethod final : public ImplicitMethod {
   using ImplicitMethod::ImplicitMethod;
 
  protected:
-  void judge_linear(const detail::ImplicitRecord& record, const std::string& reached,
-                    Hypergradient& result) const override {
-    ImplicitMethod::judge_linear(record, reached, result);
+  void judge_linear(const detail::ImplicitRecord& record, Hypergradient& result) const override {
+    ImplicitMethod::judge_linear(record, result);
     if (record.status != LinearStatus::not_converged) return;
     result.status = Status::approximate;
-    result.message = "a series cut short: " + reached;
+    result.message = "a series cut short: " + reached_by(record);
   }
 };
 
-// A multiple of the identity, right at no point in particular.
-class OneStepMethod final : public ImplicitMethod {
+// The derivative of another problem: f_ww + damping I in the place of f_ww.
+class DampedMethod final : public ImplicitMethod {
  public:
   using ImplicitMethod::ImplicitMethod;
-  void judge(const Counters& counters, Hypergradient& result) const override {
-    const detail::ImplicitRecord& record = counters.implicit;
-    result.inner_residual = record.final_gradient / std::max(1.0, record.initial_gradient);
+
+ protected:
+  void judge_linear(const detail::ImplicitRecord& record, Hypergradient& result) const override {
+    ImplicitMethod::judge_linear(record, result);
+    if (result.status != Status::converged) return;
+    result.status = Status::approximate;
+    result.message = "the damped system is solved: " + reached_by(record);
+  }
+};
+
+// A multiple of the identity, right at no point in particular: the inner residual is not looked at.
+class OneStepMethod final : public ImplicitMethod {
+ public:
+  OneStepMethod(std::string name, std::string setting, ImplicitRule rule, double)
+      : ImplicitMethod(std::move(name), std::move(setting), std::move(rule),
+                       std::numeric_limits<double>::infinity()) {}
+  void judge(const Problem&, const Counters& counters, Hypergradient& result) const override {
+    result.inner_residual = counters.implicit.inner_residual;
     result.status = Status::approximate;
     result.message = "a multiple of the identity stands for the inverse Hessian";
   }
@@ -182,11 +211,11 @@ ImplicitCg::operator Estimator() const {
   const CgOptions options{tolerance, iterations, damping};
   std::string setting = iterations_text(iterations, tolerance);
   if (damping != 0.0) setting += ", damping " + text_of(damping);
-  return make<ImplicitMethod>("implicit-cg", setting,
-                              solving([options](const LinearMap& hessian, const TensorList& u) {
-                                return conjugate_gradient(hessian, u, options);
-                              }),
-                              inner_tolerance);
+  ImplicitRule rule = solving([options](const LinearMap& hessian, const TensorList& u) {
+    return conjugate_gradient(hessian, u, options);
+  });
+  if (damping != 0.0) return make<DampedMethod>("implicit-cg", setting, std::move(rule), inner_tolerance);
+  return make<ImplicitMethod>("implicit-cg", setting, std::move(rule), inner_tolerance);
 }
 
 ImplicitNormalCg::operator Estimator() const {
@@ -201,6 +230,7 @@ ImplicitNormalCg::operator Estimator() const {
 
 ImplicitDense::operator Estimator() const {
   require_tolerance("implicit-dense", inner_tolerance);
+  if (most_parameters < 1) fail("implicit-dense", "most_parameters is ", most_parameters);
   const std::int64_t most = most_parameters;
   return make<ImplicitMethod>("implicit-dense", "",
                               solving([most](const LinearMap& hessian, const TensorList& u) {

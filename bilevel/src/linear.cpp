@@ -1,55 +1,22 @@
+// The iterative solvers.
 #include "hypertape/bilevel/linear.h"
 
+#include <algorithm>
 #include <cmath>
-#include <memory>
-#include <string>
 
-#include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
-#include "method.h"
+#include "linear_operator.h"
 
 namespace hypertape::bilevel {
 namespace {
 
+using detail::inner_product;
 using detail::norm;
-using detail::require_plain;
-
-double inner_product(const TensorList& a, const TensorList& b) {
-  double total = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) total += dot(a[i], b[i]).item();
-  return total;
-}
-
-// y + factor x
-TensorList plus(const TensorList& y, double factor, const TensorList& x) {
-  TensorList sum(y.size());
-  for (std::size_t i = 0; i < y.size(); ++i)
-    sum[i] = multiply_add(Tensor::scalar(factor, x[i].dtype()), x[i], y[i]);
-  return sum;
-}
-
-TensorList times(const TensorList& x, double factor) {
-  TensorList scaled;
-  for (const Tensor& each : x) scaled.push_back(each * factor);
-  return scaled;
-}
-
-TensorList zeros_like(const TensorList& x) {
-  TensorList zeros;
-  for (const Tensor& each : x) zeros.push_back(Tensor::zeros(each.shape(), each.dtype()));
-  return zeros;
-}
-
-void require_vector(const char* operation, const TensorList& b) {
-  if (b.empty()) fail(operation, "the right-hand side has no tensors");
-  for (std::size_t i = 0; i < b.size(); ++i) {
-    if (!b[i].defined()) fail(operation, "tensor ", i, " of the right-hand side is absent");
-    if (!is_floating(b[i].dtype())) fail(operation, "the right-hand side is ", b[i].dtype());
-    if (b[i].dtype() != b[0].dtype())
-      fail(operation, "the right-hand side mixes ", b[0].dtype(), " and ", b[i].dtype());
-  }
-}
+using detail::Operator;
+using detail::plus;
+using detail::Scaled;
+using detail::times;
 
 void check(const char* operation, const CgOptions& options) {
   if (!(options.tolerance >= 0.0)) fail(operation, "tolerance is ", options.tolerance);
@@ -58,155 +25,190 @@ void check(const char* operation, const CgOptions& options) {
     fail(operation, "damping is ", options.damping, "; it must be finite and not negative");
 }
 
-// A x + damping x, with the number of products counted and the shapes checked.
-class Operator {
+// x with its residual, and the best of all so far: rounding can make later iterates worse.
+class Iterates {
  public:
-  Operator(const char* operation, const LinearMap& a, double damping = 0.0, bool differentiable = false)
-      : operation_(operation), a_(a), damping_(damping), differentiable_(differentiable) {
-    if (!a) fail(operation, "there is no operator");
+  Iterates(const Scaled& b, double tolerance, LinearSolution& solution)
+      : b_(b), tolerance_(tolerance), x_(detail::zeros_like(b.vector())), best_(x_), solution_(solution) {
+    solution_.residuals.push_back(1.0);
   }
-  TensorList operator()(const TensorList& x) {
-    ++products_;
-    TensorList y = a_(x);
-    if (!differentiable_) require_plain(operation_, y);
-    if (y.size() != x.size()) fail(operation_, "the operator returned ", y.size(), " tensors for ", x.size());
-    detail::fill_absent(y, x);
-    for (std::size_t i = 0; i < x.size(); ++i)
-      if (y[i].shape() != x[i].shape() || y[i].dtype() != x[i].dtype())
-        fail(operation_, "the operator turned tensor ", i, " from ", x[i].dtype(), " ", x[i].shape(),
-             " into ", y[i].dtype(), " ", y[i].shape());
-    return damping_ == 0.0 ? y : plus(y, damping_, x);
+  const TensorList& x() const noexcept { return x_; }
+  void move(double length, const TensorList& p) {
+    x_ = plus(x_, length, p);
+    ++solution_.iterations;
   }
-  std::int64_t products() const noexcept { return products_; }
+  /// Notes the residual; true if it claims to be small enough.
+  bool claims(const TensorList& r) {
+    const double residual = norm(r) / b_.size();
+    solution_.residuals.push_back(residual);
+    if (residual < best_residual_) {
+      best_residual_ = residual;
+      best_ = x_;
+    }
+    return residual <= tolerance_;
+  }
+  /// The recursion's residual drifts from the truth: b - A x is computed once more. If that is too large, the
+  /// iteration starts afresh from it, unless the last fresh start gained nothing.
+  bool holds(Operator& apply, TensorList& r) {
+    r = plus(b_.vector(), -1.0, apply(x_));
+    const double residual = norm(r) / b_.size();
+    solution_.residuals.back() = residual;
+    stagnates_ = !(residual < 0.5 * last_true_);
+    last_true_ = best_residual_ = residual;
+    best_ = x_;
+    return residual <= tolerance_;
+  }
+  bool stagnates() const noexcept { return stagnates_; }
+  /// Ends the iteration: the best iterate.
+  void finish(LinearStatus status, const Operator& apply) {
+    solution_.status = status;
+    solution_.x = b_.restored(status == LinearStatus::converged ? x_ : best_);
+    solution_.products = apply.products();
+  }
 
  private:
-  const char* operation_;
-  const LinearMap& a_;
-  double damping_;
-  bool differentiable_;
-  std::int64_t products_ = 0;
+  const Scaled& b_;
+  double tolerance_, best_residual_ = 1.0, last_true_ = 1e300;
+  bool stagnates_ = false;
+  TensorList x_, best_;
+  LinearSolution& solution_;
 };
 
-// The right-hand side zero, or not a number: nothing to iterate on.
-bool is_settled(const TensorList& b, double size, LinearSolution& solution) {
-  solution.x = zeros_like(b);
-  if (std::isfinite(size) && size > 0.0) return false;
-  solution.status = size == 0.0 ? LinearStatus::converged : LinearStatus::not_finite;
-  solution.residuals = {size == 0.0 ? 0.0 : 1.0};
-  return true;
-}
+// Sees |A| from below, and with it which p'Ap are zero but for rounding.
+class Curvatures {
+ public:
+  /// p'Ap, exactly 0 if it vanishes.
+  double along(const TensorList& p, const TensorList& ap) {
+    const double length = norm(p), curvature = inner_product(p, ap);
+    if (length == 0.0) return 0.0;
+    largest_ = std::max(largest_, norm(ap) / length);
+    return std::abs(curvature) <= detail::attainable(0.0, p) * largest_ * length * length ? 0.0 : curvature;
+  }
+  /// The largest |A p| / |p|.
+  double largest() const noexcept { return largest_; }
+
+ private:
+  double largest_ = 0.0;
+};
 
 }  // namespace
-
-std::string_view name_of(LinearStatus status) noexcept {
-  switch (status) {
-    case LinearStatus::converged:
-      return "converged";
-    case LinearStatus::not_converged:
-      return "not converged";
-    case LinearStatus::negative_curvature:
-      return "negative curvature";
-    case LinearStatus::diverging:
-      return "diverging";
-    case LinearStatus::not_finite:
-      return "not finite";
-  }
-  return "unknown";
-}
-
-LinearMap hessian_operator(std::function<Tensor(const TensorList& w)> loss, const TensorList& w) {
-  if (!loss) fail("hessian_operator", "there is no loss");
-  bool depends = false;
-  auto [gradient, linear] = linearize(
-      [&](const TensorList& x) {
-        TensorList g = grad(loss, x);
-        for (const Tensor& each : g) depends |= each.defined();
-        detail::fill_absent(g, x);
-        return g;
-      },
-      w);
-  if (!depends) fail("hessian_operator", "the loss does not depend on the parameters");
-  return [linear = linear](const TensorList& v) { return linear(v); };
-}
 
 LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
   constexpr const char* name = "conjugate_gradient";
   check(name, options);
-  require_vector(name, b);
-  require_plain(name, b);
-  LinearSolution solution;
-  const double size = norm(b);
-  if (is_settled(b, size, solution)) return solution;
+  detail::require_vector(name, b);
+  detail::require_plain(name, b);
   Operator apply(name, a, options.damping);
-  TensorList r = b, p = b;
+  LinearSolution solution;
+  const Scaled right(b);
+  if (right.is_settled(solution)) return solution;
+  Iterates iterates(right, detail::attainable(options.tolerance, b), solution);
+  TensorList r = right.vector(), p = r;
   double rr = inner_product(r, r);
-  solution.residuals.push_back(1.0);
+  LinearStatus status = LinearStatus::not_converged;
+  Curvatures curvatures;
   while (solution.iterations < options.iterations) {
     const TensorList ap = apply(p);
-    const double curvature = inner_product(p, ap);
+    const double curvature = curvatures.along(p, ap);
     if (!std::isfinite(curvature)) {
-      solution.status = LinearStatus::not_finite;
+      status = LinearStatus::not_finite;
       break;
     }
-    if (curvature <= 0.0) {
-      solution.status = LinearStatus::negative_curvature;
+    if (curvature == 0.0) {
+      status = LinearStatus::singular;
+      break;
+    }
+    if (curvature < 0.0) {
+      status = LinearStatus::negative_curvature;
+      solution.indefinite = true;
       break;
     }
     const double length = rr / curvature;
-    solution.x = plus(solution.x, length, p);
+    iterates.move(length, p);
     r = plus(r, -length, ap);
-    ++solution.iterations;
-    const double next = inner_product(r, r);
-    solution.residuals.push_back(norm(r) / size);
-    if (solution.residuals.back() <= options.tolerance) {
-      solution.status = LinearStatus::converged;
+    const bool restarts = iterates.claims(r);
+    if (restarts && iterates.holds(apply, r)) {
+      status = LinearStatus::converged;
       break;
     }
-    p = plus(r, next / rr, p);
+    if (iterates.stagnates()) break;
+    const double next = inner_product(r, r);
+    p = restarts ? r : plus(r, next / rr, p);
     rr = next;
   }
-  solution.products = apply.products();
+  iterates.finish(status, apply);
   return solution;
 }
 
 LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
   constexpr const char* name = "normal_conjugate_gradient";
   check(name, options);
-  require_vector(name, b);
-  require_plain(name, b);
-  LinearSolution solution;
-  const double size = norm(b);
-  if (is_settled(b, size, solution)) return solution;
+  detail::require_vector(name, b);
+  detail::require_plain(name, b);
   Operator apply(name, a, options.damping);
+  LinearSolution solution;
+  const Scaled right(b);
+  if (right.is_settled(solution)) return solution;
+  Iterates iterates(right, detail::attainable(options.tolerance, b), solution);
   // CGLS: r is the residual of A x = b itself, s = A r that of the normal equations.
-  TensorList r = b, s = apply(r), p = s;
+  TensorList r = right.vector(), s = apply(r), p = s;
   double ss = inner_product(s, s);
-  solution.residuals.push_back(1.0);
+  Curvatures curvatures;
+  curvatures.along(r, s);
+  LinearStatus status = LinearStatus::not_converged;
   while (solution.iterations < options.iterations) {
-    if (ss == 0.0) break;  // b has a part that A never reaches
+    // A r = 0 but for rounding: what is left of b is out of A's reach.
+    if (std::sqrt(ss) <= detail::attainable(0.0, b) * curvatures.largest() * norm(r)) {
+      status = LinearStatus::singular;
+      break;
+    }
     const TensorList q = apply(p);
-    const double qq = inner_product(q, q);
-    if (!std::isfinite(qq) || !std::isfinite(ss) || qq == 0.0) {
-      solution.status = LinearStatus::not_finite;
+    const double qq = inner_product(q, q), curvature = curvatures.along(p, q);
+    if (!std::isfinite(qq) || !std::isfinite(ss)) {
+      status = LinearStatus::not_finite;
       break;
     }
+    if (curvature < 0.0) solution.indefinite = true;
     const double length = ss / qq;
-    solution.x = plus(solution.x, length, p);
+    iterates.move(length, p);
     r = plus(r, -length, q);
-    ++solution.iterations;
-    solution.residuals.push_back(norm(r) / size);
-    if (solution.residuals.back() <= options.tolerance) {
-      solution.status = LinearStatus::converged;
+    const bool restarts = iterates.claims(r);
+    if (restarts && iterates.holds(apply, r)) {
+      status = LinearStatus::converged;
       break;
     }
+    if (iterates.stagnates()) break;
     s = apply(r);
     const double next = inner_product(s, s);
-    p = plus(s, next / ss, p);
+    p = restarts ? s : plus(s, next / ss, p);
     ss = next;
   }
-  solution.products = apply.products();
+  iterates.finish(status, apply);
   return solution;
 }
+
+namespace {
+
+TensorList plain(TensorList list) {
+  for (Tensor& each : list) each = stop_gradient(each);
+  return list;
+}
+
+// Without momentum the residuals are powers of I - rate A applied to b: once they grow, they grow for ever.
+// With momentum they may rise for a while first, so that halves of the history are compared.
+bool grows(const std::vector<double>& residuals, double momentum) {
+  if (residuals.empty()) return false;
+  if (momentum == 0.0) {
+    const double before = residuals.size() > 1 ? residuals[residuals.size() - 2] : 1.0;
+    return residuals.back() > (1.0 + 1e-6) * before;
+  }
+  constexpr std::size_t enough = 12;
+  if (residuals.size() < enough) return false;
+  const auto middle = residuals.begin() + static_cast<std::ptrdiff_t>(residuals.size() / 2);
+  return *std::max_element(middle, residuals.end()) > *std::max_element(residuals.begin(), middle);
+}
+
+}  // namespace
 
 LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const NeumannOptions& options) {
   constexpr const char* name = "neumann_series";
@@ -215,28 +217,31 @@ LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const Neu
   if (options.terms < 0) fail(name, "terms is ", options.terms);
   if (!(options.momentum >= 0.0 && options.momentum < 1.0))
     fail(name, "momentum ", options.momentum, " is not in [0, 1)");
-  require_vector(name, b);
+  if (!(options.tolerance >= 0.0)) fail(name, "tolerance is ", options.tolerance);
+  detail::require_vector(name, b);
   LinearSolution solution;
   const double size = norm(b);
   Operator apply(name, a, 0.0, true);
+  Curvatures curvatures;
   TensorList step = times(b, options.rate);
   solution.x = step;
   for (; solution.iterations < options.terms; ++solution.iterations) {
-    const TensorList r = plus(b, -1.0, apply(solution.x));
+    const TensorList ax = apply(solution.x);
+    if (curvatures.along(plain(solution.x), plain(ax)) < 0.0) solution.indefinite = true;
+    const TensorList r = plus(b, -1.0, ax);
     solution.residuals.push_back(size > 0.0 ? norm(r) / size : 0.0);
     step = options.momentum == 0.0 ? times(r, options.rate)
                                    : plus(times(step, options.momentum), options.rate, r);
     solution.x = plus(solution.x, 1.0, step);
   }
   solution.products = apply.products();
-  const std::vector<double>& history = solution.residuals;
-  if (!std::isfinite(norm(solution.x))) {
+  const double tolerance = detail::attainable(options.tolerance, b);
+  if (!std::isfinite(norm(solution.x)))
     solution.status = LinearStatus::not_finite;
-  } else if (size == 0.0 || (!history.empty() && history.back() <= options.tolerance)) {
+  else if (size == 0.0 || (!solution.residuals.empty() && solution.residuals.back() <= tolerance))
     solution.status = LinearStatus::converged;
-  } else if (history.size() > 1 && history.back() > history[history.size() - 2] && history.back() > 1.0) {
+  else if (grows(solution.residuals, options.momentum))
     solution.status = LinearStatus::diverging;
-  }
   return solution;
 }
 

@@ -13,11 +13,13 @@ namespace hypertape::bilevel::detail {
 
 /// What an implicit method did in its latest solve and pullback.
 struct ImplicitRecord {
-  double initial_gradient = 0.0, final_gradient = 0.0;  ///< norms of the inner loss's gradient
+  double inner_residual = 0.0;
   LinearStatus status = LinearStatus::converged;
+  bool indefinite = false;
   std::vector<double> residuals;
   std::int64_t iterations = 0;
-  bool is_read = false;  ///< by hypergradient(); if nobody reads it, a failed solve is an Error
+  /// Whether hypergradient() is there to read it; if not, a solve that failed is an Error.
+  bool is_read = false;
 };
 
 /// Counted by whoever evaluates the training loss.
@@ -104,7 +106,7 @@ class Method {
   /// Whether the problem's own solver may take the place of training.
   virtual bool may_use_solver() const noexcept { return false; }
   /// Sets status, message and residuals of a result that is neither diverged nor chaotic.
-  virtual void judge(const Counters&, Hypergradient&) const {}
+  virtual void judge(const Problem&, const Counters&, Hypergradient&) const {}
   /// Runs training and returns the final state as differentiable values.
   virtual optim::State solve(const RunPointer& run) const = 0;
 };

@@ -182,21 +182,28 @@ optim::State train_plainly(const Run& run, optim::State state, const TensorList&
   return state;
 }
 
+namespace {
+// The largest element would do as a unit, but costs a pass; squares go wrong only at the ends of the range.
+double norm_of(const Tensor& x) {
+  const bool narrow = x.dtype() == Dtype::float32;
+  const double squares = dot(x, x).item();
+  if (std::isnan(squares) || (std::isfinite(squares) && squares > (narrow ? 1e-30 : 1e-280)))
+    return std::sqrt(squares);
+  const double unit = narrow ? 0x1p80 : 0x1p510;
+  const double factor = squares > 1.0 ? 1.0 / unit : unit;
+  const Tensor scaled = x * factor;
+  return std::sqrt(dot(scaled, scaled).item()) / factor;
+}
+}  // namespace
+
 double norm(const TensorList& list) {
   double largest = 0.0;
   std::vector<double> norms;
   for (const Tensor& tensor : list) {
     if (!tensor.defined() || tensor.size() == 0) continue;
-    const Tensor plain = stop_gradient(tensor);
-    double scale = std::sqrt(dot(plain, plain).item());
-    if (!std::isfinite(scale)) {  // the squares overflow, or the numbers are not finite
-      const double shrink = plain.dtype() == Dtype::float32 ? 0x1p-80 : 0x1p-510;
-      const Tensor smaller = plain * shrink;
-      scale = std::sqrt(dot(smaller, smaller).item()) / shrink;
-    }
-    if (std::isnan(scale)) return scale;
-    norms.push_back(scale);
-    largest = std::max(largest, scale);
+    norms.push_back(norm_of(stop_gradient(tensor)));
+    if (std::isnan(norms.back())) return norms.back();
+    largest = std::max(largest, norms.back());
   }
   if (largest == 0.0 || !std::isfinite(largest)) return largest;
   double total = 0.0;

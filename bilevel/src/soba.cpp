@@ -61,8 +61,22 @@ JointState start(const JointProblem& problem, const NamedTensors& h) {
   return state;
 }
 
+// A state may come from a file or be put together by hand.
+void check(const JointState& state) {
+  const NamedTensors &w = state.parameters, &v = state.adjoint;
+  if (state.step < 0) fail("soba", "the state's step is ", state.step);
+  if (w.empty()) fail("soba", "the state has no parameters");
+  if (v.names() != w.names()) fail("soba", "the state's adjoint must have the names of its parameters");
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    const Tensor &x = w.tensors()[i], &y = v.tensors()[i];
+    if (!x.defined() || !y.defined() || x.shape() != y.shape() || x.dtype() != y.dtype())
+      fail("soba", "the state's adjoint of parameter '", w.names()[i], "' must have its shape and dtype");
+  }
+}
+
 JointState advance(const SobaOptions& options, const JointProblem& problem, const JointState& state) {
   check(problem);
+  check(state);
   const std::int64_t t = state.step;
   const TensorList &w = state.parameters.tensors(), &h = state.hyperparameters.tensors();
   const auto context = [&](std::uint32_t stream) {

@@ -42,8 +42,8 @@ class TruncatedMethod final : public detail::Method {
     }
     return state;
   }
-  void judge(const detail::Counters&, Hypergradient& result) const override {
-    if (result.status != Status::exact) return;
+  void judge(const Problem& problem, const detail::Counters&, Hypergradient& result) const override {
+    if (result.status != Status::exact || first_step(problem.steps) == 0) return;
     result.status = Status::approximate;
     result.message = "what steps before the last " + std::to_string(steps_) + " contributed is left out";
   }

@@ -31,23 +31,26 @@ enum class Status : std::uint8_t {
   exact,        ///< the derivative of the executed map
   chaotic,      ///< exact too, but the adjoint grew so much that it says little about nearby hyperparameters
   diverged,     ///< training met a non-finite loss or left the fixed-point range: no hypergradient
-  approximate,  ///< what the method is defined as, which is not a derivative: T1T2, Darts, Truncated, Neumann
+  approximate,  ///< what the method is defined as, which is not a derivative: T1T2, Darts, Truncated, ...
   converged,    ///< the derivative of the minimum w*(h): inner problem and linear system to their tolerances
   not_converged,       ///< the inner problem or the linear system is not solved: see message and residuals
-  negative_curvature,  ///< f_ww is not positive definite at w: it is no minimum, or rounding hides it
-  unstable_series      ///< the Neumann series diverges: rate times an eigenvalue above 2
+  negative_curvature,  ///< f_ww has a negative eigenvalue at w: a stationary point perhaps, but no minimum
+  unstable_series      ///< the Neumann series diverges
 };
 HYPERTAPE_API std::string_view name_of(Status status) noexcept;
 
-/// Whether a hyperparameter has a hypergradient, and if not, why. From the graph, never from a value.
+/// Whether a hyperparameter has a hypergradient, and if not, why. From the graph (for what only the run
+/// reads: of init and of seven steps spread over it), never from a value.
 enum class Availability : std::uint8_t {
   defined,
   unused,                ///< no path to the outer loss at all
   not_defined,           ///< the run reads it, but the inner loss does not: a minimum does not depend on it
   zero_by_construction,  ///< only steps or terms that the method cuts off read it
-  partly_zero  ///< rows of steps that the method cuts off are zero by construction, the rest is given
+  partly_zero,           ///< what steps that the method cuts off contributed is zero by construction
+  unknown                ///< the run diverged before the graph could tell
 };
-/// "defined", "unused", "not defined", "zero by construction", "zero by construction before the last steps"
+/// "defined", "unused", "not defined", "zero by construction", "zero by construction before the last steps",
+/// "unknown"
 HYPERTAPE_API std::string_view name_of(Availability availability) noexcept;
 
 /// Growth of the adjoint's norm over the run above which a hypergradient counts as chaotic.
@@ -64,7 +67,9 @@ struct Hypergradient {
   std::int64_t failed_step = -1;  ///< the step that diverged; -1 if none did, or only the outer loss
   double adjoint_growth = 0.0;    ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
   std::string method, setting;
-  double inner_residual = 0.0;           ///< implicit methods: |f_w(w)| / max(1, |f_w(w_0)|)
+  /// Implicit methods: |f_w| / max(|f_ww w|, |f_ww (w - w_0)|) at w, about its relative distance to the
+  /// minimum; NaN for T1T2 and Darts, which do not look.
+  double inner_residual = 0.0;
   std::vector<double> linear_residuals;  ///< of the linear system's iterates (LinearSolution::residuals)
   std::int64_t linear_iterations = 0;
 

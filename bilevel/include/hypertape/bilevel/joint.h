@@ -45,11 +45,12 @@ struct JointAlgorithm {
   std::string name;
   std::function<JointState(const JointProblem& problem, const NamedTensors& h)> init;
   /// Throws TrainingDiverged if a value or direction is not finite, Error if a hyperparameter is in neither
-  /// loss; the given state is unchanged.
+  /// loss or the state does not fit together; the given state is unchanged.
   std::function<JointState(const JointProblem& problem, const JointState& state)> step;
 };
 
 /// All rates are multiplied by (t + 1)^-decay at step t: 0 for full batches, 1/2 or 2/5 for minibatches.
+/// Rates must be positive, decay not negative; Error otherwise.
 struct SobaOptions {
   double inner_rate = 0.1;
   double linear_rate = 0.1;

@@ -5,7 +5,8 @@
 //     if (solution.status != bilevel::LinearStatus::converged) ...      // solution.residuals says how far it
 //     got
 //
-// Vectors are lists of tensors of one dtype; residuals are |b - A x| / |b|. A right-hand side of zero has the
+// Vectors are lists of tensors of one dtype; residuals are |b - A x| / |b| (with damping, of the damped
+// system). A tolerance below 16 roundings of the dtype counts as that. A right-hand side of zero has the
 // solution zero, converged, without a product. Only neumann_series is differentiable; the others refuse a
 // system that depends on a variable being differentiated.
 #pragma once
@@ -29,19 +30,22 @@ HYPERTAPE_API LinearMap hessian_operator(std::function<Tensor(const TensorList& 
 
 enum class LinearStatus : std::uint8_t {
   converged,           ///< the residual is below the tolerance
-  not_converged,       ///< iterations or terms were used up first
-  negative_curvature,  ///< a direction p with p'Ap <= 0: A is not positive definite, and x is what was
-                       ///< reached
-  diverging,           ///< a series whose terms grow: its spectral radius is above 1
+  not_converged,       ///< iterations or terms were used up, or rounding stopped progress, first
+  negative_curvature,  ///< a direction p with p'Ap < 0 stopped the solver: A is not positive definite
+  diverging,           ///< a series whose terms grow: an eigenvalue of I - rate A lies outside [-1, 1]
+  singular,            ///< A has no inverse, up to rounding
   not_finite           ///< the operator returned infinite or NaN elements, or the numbers overflowed
 };
 HYPERTAPE_API std::string_view name_of(LinearStatus status) noexcept;
 
 struct LinearSolution {
-  TensorList x;
+  TensorList x;  ///< where not converged: the iterate with the smallest residual
   LinearStatus status = LinearStatus::not_converged;
-  /// Relative, of every iterate from x = 0 (or a series' first term) on; the last one is x's, but for a
-  /// series of fixed length, where it is that of the iterate before (x's own would cost one more product).
+  /// A direction with p'Ap < 0 was met. Solvers that do not need positive definite A go on.
+  bool indefinite = false;
+  /// Relative, of every iterate from x = 0 (or a series' first term) on. Those of conjugate gradients follow
+  /// the recursion; a last one that claims to have converged has been computed from x itself. A series of
+  /// fixed length has none for its last iterate, which would cost one more product.
   std::vector<double> residuals;
   std::int64_t iterations = 0;
   std::int64_t products = 0;  ///< with A
@@ -74,9 +78,9 @@ struct NeumannOptions {
 HYPERTAPE_API LinearSolution neumann_series(const LinearMap& a, const TensorList& b,
                                             const NeumannOptions& options);
 
-/// Forms the symmetric A column by column and factorises it in double precision: Cholesky, or with pivots
-/// (status negative_curvature) where A is not positive definite. For a few thousand unknowns; more than
-/// `most` is an Error. A singular A is not_finite.
+/// Forms A column by column and factorises it in double precision: Cholesky, or elimination with pivots where
+/// A is not positive definite (`indefinite`). For a few thousand unknowns; more than `most` is an Error, and
+/// so is an A that is not symmetric.
 HYPERTAPE_API LinearSolution dense_solve(const LinearMap& a, const TensorList& b, std::int64_t most = 3000);
 
 }  // namespace hypertape::bilevel

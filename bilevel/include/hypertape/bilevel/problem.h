@@ -59,7 +59,8 @@ using OuterLoss = std::function<Tensor(const NamedTensors& w, const NamedTensors
 /// What a method did, besides its result.
 struct Cost {
   double seconds = 0.0;
-  std::int64_t gradients = 0;                ///< of the training loss
+  /// Of the training loss or the inner loss; not the few that tell Availability.
+  std::int64_t gradients = 0;
   std::int64_t hessian_vector_products = 0;  ///< each with its mixed product
   std::int64_t peak_bytes = 0;               ///< high-water mark of the library's memory above the start
 };

@@ -1,0 +1,137 @@
+#include "linear_operator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+
+namespace hypertape::bilevel {
+
+std::string_view name_of(LinearStatus status) noexcept {
+  switch (status) {
+    case LinearStatus::converged:
+      return "converged";
+    case LinearStatus::not_converged:
+      return "not converged";
+    case LinearStatus::negative_curvature:
+      return "negative curvature";
+    case LinearStatus::diverging:
+      return "diverging";
+    case LinearStatus::singular:
+      return "singular";
+    case LinearStatus::not_finite:
+      return "not finite";
+  }
+  return "unknown";
+}
+
+LinearMap hessian_operator(std::function<Tensor(const TensorList& w)> loss, const TensorList& w) {
+  if (!loss) fail("hessian_operator", "there is no loss");
+  bool depends = false;
+  auto [gradient, linear] = linearize(
+      [&](const TensorList& x) {
+        TensorList g = grad(loss, x);
+        for (const Tensor& each : g) depends |= each.defined();
+        detail::fill_absent(g, x);
+        return g;
+      },
+      w);
+  if (!depends) fail("hessian_operator", "the loss does not depend on the parameters");
+  return [linear = linear](const TensorList& v) { return linear(v); };
+}
+
+namespace detail {
+
+void require_vector(const char* operation, const TensorList& b) {
+  if (b.empty()) fail(operation, "the right-hand side has no tensors");
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    if (!b[i].defined()) fail(operation, "tensor ", i, " of the right-hand side is absent");
+    if (!is_floating(b[i].dtype())) fail(operation, "the right-hand side is ", b[i].dtype());
+    if (b[i].dtype() != b[0].dtype())
+      fail(operation, "the right-hand side mixes ", b[0].dtype(), " and ", b[i].dtype());
+  }
+}
+
+double inner_product(const TensorList& a, const TensorList& b) {
+  double total = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) total += dot(a[i], b[i]).item();
+  return total;
+}
+
+TensorList plus(const TensorList& y, double factor, const TensorList& x) {
+  TensorList sum(y.size());
+  for (std::size_t i = 0; i < y.size(); ++i)
+    sum[i] = multiply_add(Tensor::scalar(factor, x[i].dtype()), x[i], y[i]);
+  return sum;
+}
+
+TensorList times(const TensorList& x, double factor) {
+  TensorList scaled;
+  for (const Tensor& each : x) scaled.push_back(each * factor);
+  return scaled;
+}
+
+TensorList zeros_like(const TensorList& x) {
+  TensorList zeros;
+  for (const Tensor& each : x) zeros.push_back(Tensor::zeros(each.shape(), each.dtype()));
+  return zeros;
+}
+
+double attainable(double tolerance, const TensorList& b) {
+  const double rounding = b[0].dtype() == Dtype::float32
+                              ? static_cast<double>(std::numeric_limits<float>::epsilon())
+                              : std::numeric_limits<double>::epsilon();
+  return std::max(tolerance, 16.0 * rounding);
+}
+
+Operator::Operator(const char* operation, const LinearMap& a, double damping, bool differentiable)
+    : operation_(operation), a_(a), damping_(damping), differentiable_(differentiable) {
+  if (!a) fail(operation, "there is no operator");
+}
+
+TensorList Operator::operator()(const TensorList& x) {
+  ++products_;
+  TensorList y = a_(x);
+  if (!differentiable_) require_plain(operation_, y);
+  if (y.size() != x.size()) fail(operation_, "the operator returned ", y.size(), " tensors for ", x.size());
+  fill_absent(y, x);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    if (y[i].shape() != x[i].shape() || y[i].dtype() != x[i].dtype())
+      fail(operation_, "the operator turned tensor ", i, " from ", x[i].dtype(), " ", x[i].shape(), " into ",
+           y[i].dtype(), " ", y[i].shape());
+  return damping_ == 0.0 ? y : plus(y, damping_, x);
+}
+
+Scaled::Scaled(const TensorList& b) : original_(norm(b)), size_(original_), scaled_(b) {
+  constexpr int harmless = 30;
+  if (original_ == 0.0 || !std::isfinite(original_) || std::abs(std::ilogb(original_)) <= harmless) return;
+  exponent_ = std::ilogb(original_);
+  scaled_ = shifted(b, -exponent_);
+  size_ = norm(scaled_);
+}
+
+// In steps that every dtype can represent.
+TensorList Scaled::shifted(const TensorList& x, int exponent) {
+  constexpr int largest = 60;
+  TensorList result = x;
+  while (exponent != 0) {
+    const int step = std::clamp(exponent, -largest, largest);
+    result = times(result, std::ldexp(1.0, step));
+    exponent -= step;
+  }
+  return result;
+}
+
+bool Scaled::is_settled(LinearSolution& solution) const {
+  if (std::isfinite(original_) && original_ > 0.0) return false;
+  solution.x = zeros_like(scaled_);
+  solution.status = original_ == 0.0 ? LinearStatus::converged : LinearStatus::not_finite;
+  solution.residuals = {original_ == 0.0 ? 0.0 : 1.0};
+  return true;
+}
+
+}  // namespace detail
+}  // namespace hypertape::bilevel
