@@ -52,15 +52,19 @@ HYPERTAPE_API Tensor sum_to(const Tensor& x, const Shape& shape);
 HYPERTAPE_API Tensor dot(const Tensor& a, const Tensor& b);
 
 // --- Products
-/// op(a) op(b), where op transposes a rank-2 operand if asked. Ranks 2 and 2, or a vector (rank 1) on either
-/// side, which counts as a row on the left and a column on the right and leaves no axis.
+/// op(a) op(b), where op transposes the last two axes of an operand of rank 2 and above if asked. Axes before
+/// the last two are a batch and broadcast against each other; each of its products has the bits that it would
+/// have alone. A vector (rank 1) counts as a row on the left and a column on the right and leaves no axis.
 HYPERTAPE_API Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false,
                             bool transpose_b = false);
 
-/// c + op(a) op(b), the product accumulated straight onto c; a and b of rank 2, c of the product's shape (or
-/// broadcasting to it: a bias).
+/// c + op(a) op(b), the product accumulated straight onto c; a and b of rank 2 and above, c of the product's
+/// shape (or broadcasting to it: a bias).
 HYPERTAPE_API Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a = false,
                                 bool transpose_b = false);
+
+/// a[i] b[j] at [i, j], for vectors a and b.
+HYPERTAPE_API Tensor outer(const Tensor& a, const Tensor& b);
 
 // --- Shape: views wherever the layout allows; any dtype
 /// Same elements in row-major order, another shape of the same size; one extent may be -1.
