@@ -116,6 +116,12 @@ HYPERTAPE_API Tensor tril(const Tensor& x, std::int64_t diagonal = 0);
 /// Elements [i, j] with j >= i + diagonal, zero elsewhere.
 HYPERTAPE_API Tensor triu(const Tensor& x, std::int64_t diagonal = 0);
 
+// --- Dtypes
+/// The elements in another dtype; x itself if it has it already. Differentiable between float32 and float64,
+/// whose derivatives are converted back; constant otherwise. To int64 floating numbers lose their fraction;
+/// Error if one is NaN or out of range. To boolean: whether an element is not 0.
+HYPERTAPE_API Tensor astype(const Tensor& x, Dtype dtype);
+
 // --- Lists
 /// Cuts a vector into tensors of the given shapes, views of it. One node whatever the number of pieces: its
 /// backward makes one flat vector.
