@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -66,6 +67,19 @@ HYPERTAPE_API Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, boo
 
 /// a[i] b[j] at [i, j], for vectors a and b.
 HYPERTAPE_API Tensor outer(const Tensor& a, const Tensor& b);
+
+/// Sums of products in Einstein's notation: each operand's axes are named by letters, an index that the
+/// output does not name is summed over.
+///
+///     einsum("ij,jk->ik", {a, b})      matmul(a, b)
+///     einsum("ii->i", {a})             diagonal(a); "ii" its sum
+///     einsum("...ij,...j", {a, x})     products of matrices and vectors; the leading axes broadcast
+///
+/// Without "->" the output is "..." (if an operand has it) and the indices that occur once, in alphabetical
+/// order, capitals first. "..." stands for any number of axes, which broadcast as everywhere; a letter's
+/// extents must agree. Operands are contracted in pairs from left to right, and no intermediate result may
+/// have more than `max_rank` axes. Error if the equation does not parse or does not fit the shapes.
+HYPERTAPE_API Tensor einsum(std::string_view equation, const TensorList& operands);
 
 // --- Shape: views wherever the layout allows; any dtype. Negative axes count from the back
 /// Same elements in row-major order, another shape of the same size; one extent may be -1.
