@@ -41,7 +41,7 @@ struct Options {
   /// Repeat in float32. To be switched off where f closes over float64 tensors.
   bool float32 = true;
   /// f for operands that it may use up: compared bit for bit with f.
-  std::function<TensorList(TensorList&&)> given;
+  std::function<TensorList(TensorList&&)> given{};
   std::uint64_t seed = 1;
 };
 

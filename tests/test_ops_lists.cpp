@@ -7,6 +7,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "ladder.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using ht::Shape;
@@ -329,4 +330,91 @@ TEST_CASE("extreme logits keep the loss and its first three derivatives finite")
     CHECK(elements(g)[4] == doctest::Approx(-1.0 / 3).epsilon(1e-15));
     CHECK(elements(g)[6] == doctest::Approx(1.0 / 6).epsilon(1e-15));
   }
+}
+
+TEST_CASE("stack and unstack along any axis") {
+  const Tensor x = uniform({2, 3, 4});
+  for (const std::int64_t axis : {0, 1, 2, -1, -2, -3}) {
+    const TensorList list = ht::unstack(x, axis);
+    REQUIRE(static_cast<std::int64_t>(list.size()) == x.extent(axis));
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const auto place = static_cast<std::int64_t>(i);
+      CHECK(list[i].shares_storage_with(x));
+      CHECK(elements(list[i]) == elements(ht::slice(x, axis, place, place + 1)));
+    }
+    CHECK(ladder::same_bits(ht::stack(list, axis), x));
+    expect_derivatives("unstack", [&](const TensorList& z) { return ht::unstack(z[0], axis); }, {x});
+    expect_derivatives(
+        "stack", [&](const TensorList& z) { return TensorList{ht::stack(z, axis)}; }, list);
+    expect_derivatives("some rows only",
+                       [&](const TensorList& z) {
+                         const TensorList rows = ht::unstack(z[0], axis);
+                         return TensorList{rows[1] * rows[0]};
+                       },
+                       {x});
+  }
+  const Tensor holed = ht::stack({uniform({2}), Tensor(), uniform({2}, 2)}, {2}, ht::Dtype::float64, 1);
+  CHECK(holed.shape() == Shape{2, 3});
+  CHECK(elements(ht::slice(holed, 1, 1, 2)) == std::vector<double>{0, 0});
+  CHECK(ht::stack({Tensor::scalar(1), Tensor::scalar(2)}, -1).shape() == Shape{2});
+  expect_text(thrown([&] { ht::stack({uniform({2})}, 2); }), "[stack]");
+  expect_text(thrown([&] { ht::unstack(x, 3); }), "[unstack]");
+}
+
+TEST_CASE("concatenate joins along an axis, split cuts into views") {
+  const std::vector<std::int64_t> sizes{2, 0, 1, 3};
+  for (const std::int64_t axis : {0, 1, 2, -2}) {
+    const Shape whole = Shape{2, 3, 2}.with(ht::normalize_axis("test", axis, {2, 3, 2}), 6);
+    const Tensor x = uniform(whole);
+    const TensorList pieces = ht::split(x, sizes, axis);
+    REQUIRE(pieces.size() == 4);
+    std::int64_t start = 0;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      CHECK(pieces[i].shares_storage_with(x));
+      CHECK(pieces[i].extent(axis) == sizes[i]);
+      CHECK(elements(pieces[i]) == elements(ht::slice(x, axis, start, start + sizes[i])));
+      start += sizes[i];
+    }
+    CHECK(ladder::same_bits(ht::concatenate(pieces, axis), x));
+    expect_derivatives("split", [&](const TensorList& z) { return ht::split(z[0], sizes, axis); }, {x});
+    expect_derivatives(
+        "concatenate", [&](const TensorList& z) { return TensorList{ht::concatenate(z, axis)}; }, pieces);
+    expect_derivatives(
+        "one piece of a split",
+        [&](const TensorList& z) { return TensorList{ht::exp(ht::split(z[0], sizes, axis)[2])}; }, {x});
+    CHECK(ladder::same_bits(ht::split_evenly(x, 3, axis), ht::split(x, {2, 2, 2}, axis)));
+  }
+  expect_derivatives("a tensor joined with itself and its square",
+                     [](const TensorList& z) {
+                       return TensorList{ht::concatenate({z[0], ht::square(z[0]), z[0]}, 1)};
+                     },
+                     {uniform({2, 2})});
+  expect_derivatives("transposes joined",
+                     [](const TensorList& z) {
+                       return TensorList{ht::concatenate({ht::transpose(z[0]), z[1]}, -1)};
+                     },
+                     {uniform({2, 3}), uniform({3, 1}, 2)});
+  expect_consistent("joined with a constant",
+                    [](const TensorList& z) {
+                      return TensorList{ht::concatenate({ht::stop_gradient(z[0]), z[0]})};
+                    },
+                    {uniform({3})}, {.max_order = 2});
+  CHECK(ht::concatenate({Tensor::from<std::int64_t>({1}), Tensor::from<std::int64_t>({2, 3})})
+            .to_vector<std::int64_t>() == std::vector<std::int64_t>{1, 2, 3});
+  CHECK(ht::split(Tensor::zeros({0, 2}), {}, 0).empty());
+}
+
+TEST_CASE("concatenate and split refuse what does not fit, by name") {
+  const Tensor x = uniform({2, 3});
+  expect_text(thrown([&] { ht::concatenate({}); }), "[concatenate]");
+  expect_text(thrown([&] { ht::concatenate({x, Tensor()}); }), "absent");
+  expect_text(thrown([&] { ht::concatenate({x, uniform({2, 4})}); }), "tensor 1 of shape (2, 4)");
+  expect_text(thrown([&] { ht::concatenate({x, uniform({3})}); }), "(3)");
+  expect_text(thrown([&] { ht::concatenate({x, Tensor::ones({2, 3}, ht::Dtype::float32)}); }), "float32");
+  expect_text(thrown([&] { ht::concatenate({Tensor::scalar(1)}); }), "scalar");
+  expect_text(thrown([&] { ht::concatenate({x}, 2); }), "[concatenate]");
+  expect_text(thrown([&] { ht::split(x, {1, 1}, 1); }), "hold 2 elements");
+  expect_text(thrown([&] { ht::split(x, {4, -1}, 1); }), "-1");
+  expect_text(thrown([&] { ht::split_evenly(x, 2, 1); }), "(2, 3)");
+  expect_text(thrown([&] { ht::split_evenly(x, 0, 1); }), "[split_evenly]");
 }

@@ -139,6 +139,7 @@ std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList
     if (x[i].shape() != tangents[i].shape())
       fail("jvp", "tangent ", i, " has shape ", tangents[i].shape(), ", but the input has shape ",
            x[i].shape());
+    links_of(x[i]);  // refuses a variable whose outer derivative would be lost
     inputs[i] = alias_with_links(x[i]);
     attach_tangent(inputs[i], scope, tangents[i]);
   }

@@ -93,7 +93,12 @@ struct Pull : Primal {
   const Node* node = nullptr;
   std::uint64_t scope = 0;
   bool needs(int input) const noexcept;
+  /// Takes away what has arrived for input i's gradient so far, perhaps nothing: for a rule that goes on
+  /// adding to it, in the order in which the operations that it stands for would have. To be called once for
+  /// inputs that are the same output of a node; what the rule then returns for it contains the sum.
+  Tensor take_sum(int input) const;
   const Tensor& cotangent() const { return cotangents[0]; }
+  void* walk = nullptr;  ///< for take_sum
 };
 
 /// One step of forward mode: from tangents of the inputs (absent is zero) to those of the outputs.

@@ -1,8 +1,11 @@
 // One tensor to many and back, one node each: what keeps per-step hyperparameters and flat parameter vectors
 // linear in the number of pieces.
+#include <algorithm>
+
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "node.h"
+#include "views.h"
 
 namespace hypertape {
 namespace detail {
@@ -17,7 +20,20 @@ constexpr auto destroy_pieces = [](void* attributes) noexcept {
 struct RowsAttributes {
   Shape row;
   Dtype dtype;
+  int axis;  ///< of the joined tensor
 };
+// Pieces of these extents along one axis of `whole`.
+struct JoinAttributes {
+  std::vector<std::int64_t> sizes;
+  Shape whole;
+  Dtype dtype;
+  int axis;
+};
+constexpr auto destroy_join = [](void* attributes) noexcept {
+  std::destroy_at(static_cast<JoinAttributes*>(attributes));
+};
+TensorList take_pieces(const Tensor& x, const JoinAttributes& at);
+Tensor join_pieces(const TensorList& pieces, const JoinAttributes& at);
 
 std::vector<const Tensor*> pointers(const TensorList& list) {
   std::vector<const Tensor*> result;
@@ -57,16 +73,43 @@ constexpr OpRule flatten_rule = {
 constexpr OpRule unstack_rule = {"unstack",
                                  [](Pull& pull) {
                                    const auto& at = pull.attributes<RowsAttributes>();
-                                   pull.gradients[0] = stack(list_of(pull.cotangents), at.row, at.dtype);
+                                   pull.gradients[0] =
+                                       stack(list_of(pull.cotangents), at.row, at.dtype, at.axis);
                                  },
-                                 [](Push& push) { move_into(push.results, unstack(push.tangents[0])); }};
+                                 [](Push& push) {
+                                   const auto& at = push.attributes<RowsAttributes>();
+                                   move_into(push.results, unstack(push.tangents[0], at.axis));
+                                 }};
 
 constexpr OpRule stack_rule = {"stack",
-                               [](Pull& pull) { move_into(pull.gradients, unstack(pull.cotangent())); },
+                               [](Pull& pull) {
+                                 const auto& at = pull.attributes<RowsAttributes>();
+                                 move_into(pull.gradients, unstack(pull.cotangent(), at.axis));
+                               },
                                [](Push& push) {
                                  const auto& at = push.attributes<RowsAttributes>();
-                                 push.results[0] = stack(list_of(push.tangents), at.row, at.dtype);
+                                 push.results[0] = stack(list_of(push.tangents), at.row, at.dtype, at.axis);
                                }};
+
+constexpr OpRule split_rule = {
+    "split",
+    [](Pull& pull) {
+      pull.gradients[0] = join_pieces(list_of(pull.cotangents), pull.attributes<JoinAttributes>());
+    },
+    [](Push& push) {
+      move_into(push.results, take_pieces(push.tangents[0], push.attributes<JoinAttributes>()));
+    },
+    destroy_join};
+
+constexpr OpRule concatenate_rule = {
+    "concatenate",
+    [](Pull& pull) {
+      move_into(pull.gradients, take_pieces(pull.cotangent(), pull.attributes<JoinAttributes>()));
+    },
+    [](Push& push) {
+      push.results[0] = join_pieces(list_of(push.tangents), push.attributes<JoinAttributes>());
+    },
+    destroy_join};
 
 // The dtype of the first tensor that is there; all others must agree.
 Dtype common_dtype(const char* op, const TensorList& list) {
@@ -93,6 +136,42 @@ void write_runs(const TensorList& list, const std::vector<Shape>& shapes, Tensor
       backend_of(target).fill(view_of(run), 0.0);
     offset += shapes[i].size();
   }
+}
+
+// Elements [start, start + count) of one axis.
+Tensor view_of_range(const Tensor& x, int axis, std::int64_t start, std::int64_t count) {
+  const Header& header = *x.header();
+  return make_view(x, x.shape().with(axis, count), strides_of(header).data(), start * header.strides()[axis]);
+}
+
+TensorList take_pieces(const Tensor& x, const JoinAttributes& at) {
+  TensorList pieces;
+  pieces.reserve(at.sizes.size());
+  std::int64_t start = 0;
+  for (const std::int64_t size : at.sizes) {
+    pieces.push_back(view_of_range(x, at.axis, start, size));
+    start += size;
+  }
+  if (pieces.empty() || !links_of(x).any()) return pieces;
+  const Tensor* in = &x;
+  finish(split_rule, {}, JoinAttributes(at), {&in, 1}, pointers(pieces));
+  return pieces;
+}
+
+Tensor join_pieces(const TensorList& pieces, const JoinAttributes& at) {
+  const bool full =
+      std::all_of(pieces.begin(), pieces.end(), [](const Tensor& piece) { return bool(piece); });
+  Tensor result = full ? make_tensor(at.whole, at.dtype) : Tensor::zeros(at.whole, at.dtype);
+  std::int64_t start = 0;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].defined())
+      backend_of(result).copy(view_of(pieces[i]),
+                              view_of(view_of_range(result, at.axis, start, at.sizes[i])));
+    start += at.sizes[i];
+  }
+  Tensor* out = &result;
+  finish(concatenate_rule, {}, JoinAttributes(at), pointers(pieces), {&out, 1});
+  return result;
 }
 
 }  // namespace
@@ -148,43 +227,110 @@ Tensor flatten(const TensorList& pieces) {
   return flatten(pieces, shapes);
 }
 
-TensorList unstack(const Tensor& x) {
+TensorList unstack(const Tensor& x, std::int64_t axis) {
   const detail::Header& header = detail::header_of("unstack", x);
-  if (header.rank == 0) fail("unstack", "needs a leading axis; the tensor is a scalar");
-  const Shape row(
-      std::span<const std::int64_t>(header.extents() + 1, static_cast<std::size_t>(header.rank - 1)));
+  if (header.rank == 0) fail("unstack", "needs an axis to cut; the tensor is a scalar");
+  const int a = normalize_axis("unstack", axis, x.shape());
+  std::vector<std::int64_t> extents, strides;
+  for (int k = 0; k < header.rank; ++k) {
+    if (k == a) continue;
+    extents.push_back(header.extents()[k]);
+    strides.push_back(header.strides()[k]);
+  }
+  const Shape row{std::span<const std::int64_t>(extents)};
   TensorList rows;
-  rows.reserve(static_cast<std::size_t>(header.extents()[0]));
-  for (std::int64_t i = 0; i < header.extents()[0]; ++i)
-    rows.push_back(detail::make_view(x, row, header.strides() + 1, i * header.strides()[0]));
+  rows.reserve(static_cast<std::size_t>(header.extents()[a]));
+  for (std::int64_t i = 0; i < header.extents()[a]; ++i)
+    rows.push_back(detail::make_view(x, row, strides.data(), i * header.strides()[a]));
   if (rows.empty() || !detail::links_of(x).any()) return rows;
   const Tensor* in = &x;
-  detail::finish(detail::unstack_rule, {}, detail::RowsAttributes{row, header.dtype}, {&in, 1},
+  detail::finish(detail::unstack_rule, {}, detail::RowsAttributes{row, header.dtype, a}, {&in, 1},
                  detail::pointers(rows));
   return rows;
 }
 
-Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype) {
+Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype, std::int64_t axis) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (!rows[i].defined()) continue;
     if (rows[i].shape() != row || rows[i].dtype() != dtype)
       fail("stack", "row ", i, " has shape ", rows[i].shape(), " and dtype ", rows[i].dtype(), ", not ", row,
            " and ", dtype);
   }
-  std::vector<std::int64_t> extents{static_cast<std::int64_t>(rows.size())};
-  extents.insert(extents.end(), row.begin(), row.end());
+  const std::int64_t place = axis < 0 ? axis + row.rank() + 1 : axis;
+  if (place < 0 || place > row.rank())
+    fail("stack", "place ", axis, " is out of range for rows of shape ", row, ", which have ", row.rank() + 1,
+         " places");
+  const int a = static_cast<int>(place);
+  std::vector<std::int64_t> extents(row.begin(), row.end());
+  extents.insert(extents.begin() + place, static_cast<std::int64_t>(rows.size()));
   Tensor result = detail::make_tensor(Shape(std::span<const std::int64_t>(extents)), dtype);
-  detail::write_runs(rows, std::vector<Shape>(rows.size(), row), result);
+  if (a == 0) {
+    detail::write_runs(rows, std::vector<Shape>(rows.size(), row), result);
+  } else {
+    const TensorList places = unstack(result, a);
+    const Tensor zero = detail::make_view(Tensor::zeros(Shape{}, dtype), row, detail::Strides{}.data(), 0);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      detail::backend_of(result).copy(detail::view_of(rows[i].defined() ? rows[i] : zero),
+                                      detail::view_of(places[i]));
+  }
   Tensor* out = &result;
-  detail::finish(detail::stack_rule, {}, detail::RowsAttributes{row, dtype}, detail::pointers(rows),
+  detail::finish(detail::stack_rule, {}, detail::RowsAttributes{row, dtype, a}, detail::pointers(rows),
                  {&out, 1});
   return result;
 }
 
-Tensor stack(const TensorList& rows) {
+Tensor stack(const TensorList& rows, std::int64_t axis) {
   if (rows.empty()) fail("stack", "needs at least one row, or the rows' shape and dtype");
   detail::header_of("stack", rows.front());
-  return stack(rows, rows.front().shape(), rows.front().dtype());
+  return stack(rows, rows.front().shape(), rows.front().dtype(), axis);
+}
+
+Tensor concatenate(const TensorList& pieces, std::int64_t axis) {
+  if (pieces.empty()) fail("concatenate", "needs at least one tensor");
+  const detail::Header& first = detail::header_of("concatenate", pieces.front());
+  if (first.rank == 0) fail("concatenate", "needs an axis to join along; tensor 0 is a scalar: use stack");
+  const Shape shape = pieces.front().shape();
+  const int a = normalize_axis("concatenate", axis, shape);
+  detail::JoinAttributes at{{}, shape, first.dtype, a};
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const detail::Header& header = detail::header_of("concatenate", pieces[i]);
+    const Shape own = pieces[i].shape();
+    if (header.dtype != first.dtype)
+      fail("concatenate", "dtypes differ: ", first.dtype, " of tensor 0 and ", header.dtype, " of tensor ", i,
+           "; convert one of them");
+    if (own.rank() != shape.rank() || own.with(a, shape[a]) != shape)
+      fail("concatenate", "tensor ", i, " of shape ", own, " does not continue tensor 0 of shape ", shape,
+           " along axis ", a);
+    at.sizes.push_back(own[a]);
+    if (__builtin_add_overflow(total, own[a], &total)) fail("concatenate", "the tensors' extents overflow");
+  }
+  at.whole = shape.with(a, total);
+  return detail::join_pieces(pieces, at);
+}
+
+TensorList split(const Tensor& x, const std::vector<std::int64_t>& sizes, std::int64_t axis) {
+  const detail::Header& header = detail::header_of("split", x);
+  const Shape shape = x.shape();
+  const int a = normalize_axis("split", axis, shape);
+  std::int64_t total = 0;
+  for (const std::int64_t size : sizes) {
+    if (size < 0) fail("split", "a piece cannot have ", size, " elements");
+    if (__builtin_add_overflow(total, size, &total)) fail("split", "the pieces' sizes overflow");
+  }
+  if (total != shape[a])
+    fail("split", "the pieces hold ", total, " elements, axis ", a, " of shape ", shape, " has ", shape[a]);
+  return detail::take_pieces(x, {sizes, shape, header.dtype, a});
+}
+
+TensorList split_evenly(const Tensor& x, std::int64_t count, std::int64_t axis) {
+  detail::header_of("split_evenly", x);
+  const Shape shape = x.shape();
+  const int a = normalize_axis("split_evenly", axis, shape);
+  if (count < 1 || shape[a] % count != 0)
+    fail("split_evenly", "the ", shape[a], " elements of axis ", a, " of shape ", shape,
+         " do not divide into ", count, " equal pieces; use split with their sizes");
+  return split(x, std::vector<std::int64_t>(static_cast<std::size_t>(count), shape[a] / count), axis);
 }
 
 }  // namespace hypertape

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "node.h"
@@ -58,23 +60,124 @@ void push_matmul_add(Push& push) {
 
 constexpr OpRule matmul_add_rule = {"matmul_add", pull_matmul_add, push_matmul_add};
 
+// Batches: the products' gradients have every batch axis of the result, of which an operand that was
+// broadcast gets the sum.
+struct BatchAttributes {
+  MatmulAttributes matrices;
+  Shape a, b;
+};
+
+// Extents before the last two.
+std::span<const std::int64_t> batch_of(const Shape& shape) {
+  return shape.extents().first(static_cast<std::size_t>(shape.rank() - 2));
+}
+
+Tensor folded_rows(const Tensor& x) {
+  return reshape(x, {Shape(batch_of(x.shape())).size() * x.extent(-2), x.extent(-1)});
+}
+
+Tensor batch_gradient_a(const Tensor& g, const Tensor& b, const BatchAttributes& at) {
+  return sum_to(gradient_a(g, b, at.matrices), at.a);
+}
+Tensor batch_gradient_b(const Tensor& g, const Tensor& a, const BatchAttributes& at) {
+  // One matrix for all: the sum over the batch is part of the product's inner sum.
+  if (Shape(batch_of(at.b)).size() == 1 && !at.matrices.transpose_a)
+    return reshape(gradient_b(folded_rows(g), folded_rows(a), at.matrices), at.b);
+  return sum_to(gradient_b(g, a, at.matrices), at.b);
+}
+
+void pull_batch(Pull& pull) {
+  const auto& at = pull.attributes<BatchAttributes>();
+  if (pull.needs(0)) pull.gradients[0] = batch_gradient_a(pull.cotangent(), pull.input(1), at);
+  if (pull.needs(1)) pull.gradients[1] = batch_gradient_b(pull.cotangent(), pull.input(0), at);
+}
+
+void push_batch(Push& push) {
+  const auto& at = push.attributes<BatchAttributes>().matrices;
+  Tensor total;
+  if (push.tangents[0].defined()) total = accumulate(std::move(total), push.tangents[0], push.input(1), at);
+  if (push.tangents[1].defined()) total = accumulate(std::move(total), push.input(0), push.tangents[1], at);
+  push.results[0] = std::move(total);
+}
+
+constexpr OpRule batch_rule = {"matmul", pull_batch, push_batch};
+
+// Inputs: c, a, b.
+void pull_batch_add(Pull& pull) {
+  const auto& at = pull.attributes<BatchAttributes>();
+  if (pull.needs(1)) pull.gradients[1] = batch_gradient_a(pull.cotangent(), pull.input(2), at);
+  if (pull.needs(2)) pull.gradients[2] = batch_gradient_b(pull.cotangent(), pull.input(1), at);
+  if (pull.needs(0)) pull.gradients[0] = std::move(pull.cotangents[0]);
+}
+
+void push_batch_add(Push& push) {
+  const auto& at = push.attributes<BatchAttributes>().matrices;
+  Tensor total = push.tangents[0];
+  if (push.tangents[1].defined()) total = accumulate(std::move(total), push.tangents[1], push.input(2), at);
+  if (push.tangents[2].defined()) total = accumulate(std::move(total), push.input(1), push.tangents[2], at);
+  push.results[0] = std::move(total);
+}
+
+constexpr OpRule batch_add_rule = {"matmul_add", pull_batch_add, push_batch_add};
+
 Shape product_shape(const char* op, const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   const Header &left = *a.header(), &right = *b.header();
-  const std::int64_t m = left.extents()[transpose_a ? 1 : 0], k = left.extents()[transpose_a ? 0 : 1];
-  const std::int64_t inner = right.extents()[transpose_b ? 1 : 0], n = right.extents()[transpose_b ? 0 : 1];
+  const std::int64_t *rows = left.extents() + left.rank - 2, *columns = right.extents() + right.rank - 2;
+  const std::int64_t m = rows[transpose_a ? 1 : 0], k = rows[transpose_a ? 0 : 1];
+  const std::int64_t inner = columns[transpose_b ? 1 : 0], n = columns[transpose_b ? 0 : 1];
   if (k != inner)
     fail(op, "inner extents differ: ", k, " of the first operand with shape ", a.shape(),
          transpose_a ? " transposed" : "", " and ", inner, " of the second with shape ", b.shape(),
          transpose_b ? " transposed" : "");
-  return Shape{m, n};
+  if (left.rank == 2 && right.rank == 2) return Shape{m, n};
+  const Shape batch_a(batch_of(a.shape())), batch_b(batch_of(b.shape()));
+  std::vector<std::int64_t> extents;
+  try {
+    const Shape batch = broadcast_shapes(op, batch_a, batch_b);
+    extents.assign(batch.begin(), batch.end());
+  } catch (const Error&) {
+    fail(op, "the batches ", batch_a, " of the first operand with shape ", a.shape(), " and ", batch_b,
+         " of the second with shape ", b.shape(), " do not broadcast");
+  }
+  extents.push_back(m);
+  extents.push_back(n);
+  return Shape(std::span<const std::int64_t>(extents));
+}
+
+// The operand with the batch axes of `product`, as the backend wants it.
+Tensor with_batch(const Tensor& x, const Shape& product) {
+  const Header& header = *x.header();
+  std::vector<std::int64_t> extents(product.begin(), product.end() - 2);
+  extents.insert(extents.end(), header.extents() + header.rank - 2, header.extents() + header.rank);
+  const Shape shape{std::span<const std::int64_t>(extents)};
+  if (shape == x.shape()) return x;
+  std::array<std::int64_t, max_rank> strides{};
+  const int missing = shape.rank() - header.rank;
+  for (int axis = missing; axis < shape.rank(); ++axis)
+    if (axis >= shape.rank() - 2 || header.extents()[axis - missing] != 1)
+      strides[static_cast<std::size_t>(axis)] = header.strides()[axis - missing];
+  return make_view(x, shape, strides.data(), 0);
+}
+
+// target = op(a) op(b), added to what is there if `accumulate`.
+void multiply_into(const Tensor& target, const Tensor& a, const Tensor& b, const MatmulAttributes& at,
+                   bool accumulate) {
+  const Shape shape = target.shape();
+  const Tensor left = shape.rank() == 2 ? a : with_batch(a, shape);
+  const Tensor right = shape.rank() == 2 ? b : with_batch(b, shape);
+  backend_of(target).product(view_of(left), at.transpose_a, view_of(right), at.transpose_b, view_of(target),
+                             accumulate);
 }
 
 Tensor matmul_matrices(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
+  const MatmulAttributes at{transpose_a, transpose_b};
   Tensor c = make_tensor(product_shape("matmul", a, b, transpose_a, transpose_b), a.header()->dtype);
-  backend_of(c).product(view_of(a), transpose_a, view_of(b), transpose_b, view_of(c), false);
+  multiply_into(c, a, b, at, false);
   // Each operand's derivative needs the other one.
   const Saves saves{(links_of(b).any() ? 1u : 0u) | (links_of(a).any() ? 2u : 0u), 0};
-  return finish_one(matmul_rule, saves, MatmulAttributes{transpose_a, transpose_b}, std::move(c), a, b);
+  if (c.header()->rank == 2) return finish_one(matmul_rule, saves, at, std::move(c), a, b);
+  if (!saves.inputs) return c;
+  return finish_one(batch_rule, saves, BatchAttributes{at, a.shape(), b.shape()}, std::move(c), a, b);
 }
 
 }  // namespace
@@ -83,24 +186,27 @@ Tensor matmul_matrices(const Tensor& a, const Tensor& b, bool transpose_a, bool 
 Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   detail::require_same_dtype("matmul", a, b);
   const int ranks[] = {a.header()->rank, b.header()->rank};
-  if (ranks[0] == 2 && ranks[1] == 2) return detail::matmul_matrices(a, b, transpose_a, transpose_b);
+  if (ranks[0] >= 2 && ranks[1] >= 2) return detail::matmul_matrices(a, b, transpose_a, transpose_b);
   for (const int rank : ranks)
-    if (rank < 1 || rank > 2)
-      fail("matmul", "needs operands of rank 1 or 2, not shapes ", a.shape(), " and ", b.shape());
+    if (rank < 1)
+      fail("matmul", "needs operands of rank 1 or more, not shapes ", a.shape(), " and ", b.shape());
   if ((ranks[0] == 1 && transpose_a) || (ranks[1] == 1 && transpose_b))
     fail("matmul", "a vector cannot be transposed: shapes ", a.shape(), " and ", b.shape());
   const Tensor left = ranks[0] == 1 ? reshape(a, {1, a.size()}) : a;
   const Tensor right = ranks[1] == 1 ? reshape(b, {b.size(), 1}) : b;
   const Tensor c = detail::matmul_matrices(left, right, transpose_a, transpose_b);
-  if (ranks[0] == 1 && ranks[1] == 1) return reshape(c, Shape{});
-  return reshape(c, Shape{ranks[0] == 1 ? c.extent(1) : c.extent(0)});
+  const Shape shape = c.shape();
+  std::vector<std::int64_t> extents(shape.begin(), shape.end() - 2);
+  if (ranks[0] != 1) extents.push_back(shape[shape.rank() - 2]);
+  if (ranks[1] != 1) extents.push_back(shape[shape.rank() - 1]);
+  return reshape(c, Shape(std::span<const std::int64_t>(extents)));
 }
 
 Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   detail::require_same_dtype("matmul_add", a, b);
   detail::require_same_dtype("matmul_add", a, *c);
-  if (a.rank() != 2 || b.rank() != 2)
-    fail("matmul_add", "needs factors of rank 2, not shapes ", a.shape(), " and ", b.shape());
+  if (a.rank() < 2 || b.rank() < 2)
+    fail("matmul_add", "needs factors of rank 2 or more, not shapes ", a.shape(), " and ", b.shape());
   const Shape shape = detail::product_shape("matmul_add", a, b, transpose_a, transpose_b);
   if (c->shape() != shape) {
     if (broadcast_shapes("matmul_add", c->shape(), shape) != shape)
@@ -116,12 +222,21 @@ Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a,
     sum = detail::make_tensor(shape, addend.dtype);
     detail::backend_of(sum).copy(detail::view_of(*c), detail::view_of(sum));
   }
-  detail::backend_of(sum).product(detail::view_of(a), transpose_a, detail::view_of(b), transpose_b,
-                                  detail::view_of(sum), true);
+  const detail::MatmulAttributes at{transpose_a, transpose_b};
+  detail::multiply_into(sum, a, b, at, true);
   const detail::Saves saves{(detail::links_of(b).any() ? 2u : 0u) | (detail::links_of(a).any() ? 4u : 0u), 0};
-  const detail::MatmulAttributes attributes{transpose_a, transpose_b};
   // A donated addend had no links: an absent operand stands for it.
-  return detail::finish_one(detail::matmul_add_rule, saves, attributes, std::move(sum), *c, a, b);
+  if (shape.rank() == 2)
+    return detail::finish_one(detail::matmul_add_rule, saves, at, std::move(sum), *c, a, b);
+  return detail::finish_one(detail::batch_add_rule, saves, detail::BatchAttributes{at, a.shape(), b.shape()},
+                            std::move(sum), *c, a, b);
+}
+
+Tensor outer(const Tensor& a, const Tensor& b) {
+  detail::require_same_dtype("outer", a, b);
+  if (a.rank() != 1 || b.rank() != 1)
+    fail("outer", "needs two vectors, not shapes ", a.shape(), " and ", b.shape());
+  return matmul(reshape(a, {a.size(), 1}), reshape(b, {1, b.size()}));
 }
 
 }  // namespace hypertape

@@ -1,15 +1,15 @@
+// Other shapes over the same elements: views wherever the layout allows.
 #include <algorithm>
 #include <array>
 
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "node.h"
+#include "views.h"
 
 namespace hypertape {
 namespace detail {
 namespace {
-
-using Strides = std::array<std::int64_t, max_rank>;
 
 struct ReshapeAttributes {
   Shape input, output;
@@ -27,24 +27,24 @@ constexpr OpRule contiguous_rule = {"contiguous",
                                     [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
                                     [](Push& push) { push.results[0] = contiguous(push.tangents[0]); }};
 
-struct TransposeAttributes {
-  std::array<std::int64_t, max_rank> axes;
+struct PermuteAttributes {
+  std::array<std::int8_t, max_rank> axes;
   int rank;
 };
-std::vector<std::int64_t> axes_of(const TransposeAttributes& at) {
+std::vector<std::int64_t> axes_of(const PermuteAttributes& at) {
   return {at.axes.begin(), at.axes.begin() + at.rank};
 }
-constexpr OpRule transpose_rule = {
-    "transpose",
+constexpr OpRule permute_rule = {
+    "permute",
     [](Pull& pull) {
-      const auto& at = pull.attributes<TransposeAttributes>();
+      const auto& at = pull.attributes<PermuteAttributes>();
       std::vector<std::int64_t> inverse(static_cast<std::size_t>(at.rank));
       for (int k = 0; k < at.rank; ++k)
         inverse[static_cast<std::size_t>(at.axes[static_cast<std::size_t>(k)])] = k;
-      pull.gradients[0] = transpose(pull.cotangent(), inverse);
+      pull.gradients[0] = permute(pull.cotangent(), inverse);
     },
     [](Push& push) {
-      push.results[0] = transpose(push.tangents[0], axes_of(push.attributes<TransposeAttributes>()));
+      push.results[0] = permute(push.tangents[0], axes_of(push.attributes<PermuteAttributes>()));
     }};
 
 struct ExpandAttributes {
@@ -59,28 +59,72 @@ constexpr OpRule expand_rule = {
       push.results[0] = expand(push.tangents[0], push.attributes<ExpandAttributes>().output);
     }};
 
-struct SliceAttributes {
-  int axis;
-  std::int64_t start, stop, extent;
-};
-constexpr OpRule slice_rule = {"slice",
-                               [](Pull& pull) {
-                                 const auto& at = pull.attributes<SliceAttributes>();
-                                 pull.gradients[0] = pad(pull.cotangent(), at.axis, at.start, at.extent);
-                               },
-                               [](Push& push) {
-                                 const auto& at = push.attributes<SliceAttributes>();
-                                 push.results[0] = slice(push.tangents[0], at.axis, at.start, at.stop);
-                               }};
-constexpr OpRule pad_rule = {"pad",
-                             [](Pull& pull) {
-                               const auto& at = pull.attributes<SliceAttributes>();
-                               pull.gradients[0] = slice(pull.cotangent(), at.axis, at.start, at.stop);
-                             },
-                             [](Push& push) {
-                               const auto& at = push.attributes<SliceAttributes>();
-                               push.results[0] = pad(push.tangents[0], at.axis, at.start, at.extent);
-                             }};
+Tensor permuted(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes) {
+  const Header& header = header_of(op, x);
+  const Shape from = x.shape();
+  if (axes.size() != static_cast<std::size_t>(from.rank()))
+    fail(op, axes.size(), " axes given for shape ", from, " of rank ", from.rank());
+  PermuteAttributes at{{}, from.rank()};
+  std::array<bool, max_rank> seen{};
+  std::array<std::int64_t, max_rank> extents{};
+  Strides strides{};
+  for (std::size_t k = 0; k < axes.size(); ++k) {
+    const int axis = normalize_axis(op, axes[k], from);
+    if (seen[static_cast<std::size_t>(axis)]) fail(op, "axis ", axis, " is named twice for shape ", from);
+    seen[static_cast<std::size_t>(axis)] = true;
+    at.axes[k] = static_cast<std::int8_t>(axis);
+    extents[k] = from[axis];
+    strides[k] = header.strides()[axis];
+  }
+  const Shape to(std::span<const std::int64_t>(extents.data(), axes.size()));
+  return finish_one(permute_rule, {}, at, make_view(x, to, strides.data(), 0), x);
+}
+
+// `count` copies of each run of `run` elements, one after another; the result has `shape`.
+Tensor repeat_runs(const Tensor& x, std::int64_t runs, std::int64_t run, std::int64_t count,
+                   const Shape& shape) {
+  return reshape(expand(reshape(x, Shape{runs, 1, run}), Shape{runs, count, run}), shape);
+}
+
+std::int64_t product_of(std::span<const std::int64_t> extents) { return Shape(extents).size(); }
+
+std::int64_t checked_extent(const char* op, std::int64_t count, std::int64_t extent) {
+  std::int64_t total = 0;
+  if (count < 0) fail(op, "count ", count, " is negative");
+  if (__builtin_mul_overflow(count, extent, &total)) fail(op, count, " times ", extent, " overflows");
+  return total;
+}
+
+// Whether `shape`, of as many elements, can be read from x's memory in x's row-major order; if so, how.
+bool find_view(const Tensor& x, const Shape& shape, Strides& strides) {
+  const Header& header = *x.header();
+  // Runs of x's axes that lie as one, innermost first; axes of `shape` must cut them evenly.
+  struct Run {
+    std::int64_t extent, stride;
+  };
+  std::array<Run, max_rank> runs{};
+  std::size_t count = 0;
+  for (int axis = header.rank - 1; axis >= 0; --axis) {
+    const std::int64_t extent = header.extents()[axis], stride = header.strides()[axis];
+    if (extent == 1) continue;
+    if (count > 0 && stride == runs[count - 1].stride * runs[count - 1].extent)
+      runs[count - 1].extent *= extent;
+    else
+      runs[count++] = {extent, stride};
+  }
+  std::size_t current = 0;
+  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+    const std::int64_t extent = shape[axis];
+    strides[static_cast<std::size_t>(axis)] = 1;
+    if (extent == 1) continue;
+    if (current < count && runs[current].extent == 1) ++current;
+    if (current == count || extent == 0 || runs[current].extent % extent != 0) return false;
+    strides[static_cast<std::size_t>(axis)] = runs[current].stride;
+    runs[current].stride *= extent;
+    runs[current].extent /= extent;
+  }
+  return true;
+}
 
 }  // namespace
 }  // namespace detail
@@ -93,9 +137,13 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   if (from == shape) return x;
   if (shape.size() != header.size)
     fail("reshape", "shape ", from, " has ", header.size, " elements, ", shape, " has ", shape.size());
-  const Tensor row_major = detail::make_contiguous(x);
-  return finish_one(detail::reshape_rule, {}, detail::ReshapeAttributes{from, shape},
-                    detail::make_view(row_major, shape, nullptr, 0), x);
+  detail::Strides strides{};
+  Tensor view;
+  if (!header.contiguous && detail::find_view(x, shape, strides))
+    view = detail::make_view(x, shape, strides.data(), 0);
+  else
+    view = detail::make_view(detail::make_contiguous(x), shape, nullptr, 0);
+  return finish_one(detail::reshape_rule, {}, detail::ReshapeAttributes{from, shape}, std::move(view), x);
 }
 
 Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents) {
@@ -113,37 +161,59 @@ Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents) {
   return reshape(x, Shape(std::span<const std::int64_t>(resolved)));
 }
 
+Tensor squeeze(const Tensor& x, const std::vector<std::int64_t>& axes) {
+  detail::header_of("squeeze", x);
+  const Shape from = x.shape();
+  std::array<bool, max_rank> gone{};
+  for (const std::int64_t axis : axes) {
+    const int a = normalize_axis("squeeze", axis, from);
+    if (from[a] != 1) fail("squeeze", "axis ", a, " of shape ", from, " has extent ", from[a], ", not 1");
+    if (gone[static_cast<std::size_t>(a)]) fail("squeeze", "axis ", axis, " is named twice for shape ", from);
+    gone[static_cast<std::size_t>(a)] = true;
+  }
+  std::vector<std::int64_t> extents;
+  for (int axis = 0; axis < from.rank(); ++axis)
+    if (!gone[static_cast<std::size_t>(axis)]) extents.push_back(from[axis]);
+  return reshape(x, Shape(std::span<const std::int64_t>(extents)));
+}
+
+Tensor squeeze(const Tensor& x) {
+  detail::header_of("squeeze", x);
+  std::vector<std::int64_t> extents;
+  for (const std::int64_t extent : x.shape())
+    if (extent != 1) extents.push_back(extent);
+  return reshape(x, Shape(std::span<const std::int64_t>(extents)));
+}
+
+Tensor unsqueeze(const Tensor& x, std::int64_t axis) {
+  detail::header_of("unsqueeze", x);
+  const Shape from = x.shape();
+  const std::int64_t place = axis < 0 ? axis + from.rank() + 1 : axis;
+  if (place < 0 || place > from.rank())
+    fail("unsqueeze", "place ", axis, " is out of range for shape ", from, ", which has ", from.rank() + 1,
+         " places");
+  std::vector<std::int64_t> extents(from.begin(), from.end());
+  extents.insert(extents.begin() + place, 1);
+  return reshape(x, Shape(std::span<const std::int64_t>(extents)));
+}
+
 Tensor contiguous(const Tensor& x) {
   if (detail::header_of("contiguous", x).contiguous) return x;
   return finish_one(detail::contiguous_rule, {}, detail::NoAttributes{}, detail::make_contiguous(x), x);
 }
 
+Tensor permute(const Tensor& x, const std::vector<std::int64_t>& axes) {
+  return detail::permuted("permute", x, axes);
+}
+
 Tensor transpose(const Tensor& x, const std::vector<std::int64_t>& axes) {
-  const detail::Header& header = detail::header_of("transpose", x);
-  const Shape from = x.shape();
-  if (axes.size() != static_cast<std::size_t>(from.rank()))
-    fail("transpose", axes.size(), " axes given for shape ", from, " of rank ", from.rank());
-  detail::TransposeAttributes at{{}, from.rank()};
-  std::array<bool, max_rank> seen{};
-  std::array<std::int64_t, max_rank> extents{};
-  detail::Strides strides{};
-  for (std::size_t k = 0; k < axes.size(); ++k) {
-    const int axis = normalize_axis("transpose", axes[k], from);
-    if (seen[static_cast<std::size_t>(axis)])
-      fail("transpose", "axis ", axis, " is named twice for shape ", from);
-    seen[static_cast<std::size_t>(axis)] = true;
-    at.axes[k] = axis;
-    extents[k] = from[axis];
-    strides[k] = header.strides()[axis];
-  }
-  const Shape to(std::span<const std::int64_t>(extents.data(), axes.size()));
-  return finish_one(detail::transpose_rule, {}, at, detail::make_view(x, to, strides.data(), 0), x);
+  return detail::permuted("transpose", x, axes);
 }
 
 Tensor transpose(const Tensor& x) {
   std::vector<std::int64_t> axes;
   for (int axis = detail::header_of("transpose", x).rank - 1; axis >= 0; --axis) axes.push_back(axis);
-  return transpose(x, axes);
+  return detail::permuted("transpose", x, axes);
 }
 
 Tensor expand(const Tensor& x, const Shape& shape) {
@@ -163,34 +233,35 @@ Tensor expand(const Tensor& x, const Shape& shape) {
                     detail::make_view(x, shape, strides.data(), 0), x);
 }
 
-Tensor slice(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t stop) {
-  const detail::Header& header = detail::header_of("slice", x);
+Tensor repeat(const Tensor& x, std::int64_t count, std::int64_t axis) {
+  detail::header_of("repeat", x);
   const Shape from = x.shape();
-  const int a = normalize_axis("slice", axis, from);
-  if (start < 0 || start > stop || stop > from[a])
-    fail("slice", "[", start, ", ", stop, ") is not within the ", from[a], " elements of axis ", a,
-         " of shape ", from);
-  detail::Strides strides{};
-  std::copy_n(header.strides(), header.rank, strides.begin());
-  return finish_one(
-      detail::slice_rule, {}, detail::SliceAttributes{a, start, stop, from[a]},
-      detail::make_view(x, from.with(a, stop - start), strides.data(), start * header.strides()[a]), x);
+  const int a = normalize_axis("repeat", axis, from);
+  const Shape to = from.with(a, detail::checked_extent("repeat", count, from[a]));
+  if (count == 1) return x;
+  const auto split = static_cast<std::size_t>(a) + 1;
+  return detail::repeat_runs(x, detail::product_of(from.extents().first(split)),
+                             detail::product_of(from.extents().subspan(split)), count, to);
 }
 
-Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t extent) {
-  const detail::Header& header = detail::header_of("pad", x);
-  const Shape from = x.shape();
-  const int a = normalize_axis("pad", axis, from);
-  if (start < 0 || extent < from[a] || start > extent - from[a])
-    fail("pad", "axis ", a, " of shape ", from, " does not fit at ", start, " into ", extent, " elements");
-  Tensor result = Tensor::zeros(from.with(a, extent), header.dtype);
-  detail::Strides strides{};
-  std::copy_n(result.header()->strides(), header.rank, strides.begin());
-  const Tensor inside =
-      detail::make_view(result, from, strides.data(), start * strides[static_cast<std::size_t>(a)]);
-  detail::backend_of(x).copy(detail::view_of(x), detail::view_of(inside));
-  return finish_one(detail::pad_rule, {}, detail::SliceAttributes{a, start, start + from[a], extent},
-                    std::move(result), x);
+Tensor tile(const Tensor& x, const std::vector<std::int64_t>& counts) {
+  detail::header_of("tile", x);
+  if (counts.size() != static_cast<std::size_t>(x.rank()))
+    fail("tile", counts.size(), " counts given for shape ", x.shape(), " of rank ", x.rank());
+  Shape to = x.shape();
+  for (int axis = 0; axis < to.rank(); ++axis)
+    to = to.with(axis, detail::checked_extent("tile", counts[static_cast<std::size_t>(axis)], to[axis]));
+  Tensor result = x;
+  for (int axis = to.rank() - 1; axis >= 0; --axis) {
+    const std::int64_t count = counts[static_cast<std::size_t>(axis)];
+    if (count == 1) continue;
+    const Shape from = result.shape();
+    const auto split = static_cast<std::size_t>(axis);
+    result = detail::repeat_runs(result, detail::product_of(from.extents().first(split)),
+                                 detail::product_of(from.extents().subspan(split)), count,
+                                 from.with(axis, to[axis]));
+  }
+  return result;
 }
 
 }  // namespace hypertape

@@ -65,6 +65,13 @@ class PendingTable {
     return slots_[i];
   }
 
+  /// The node's entry, or null.
+  Entry* find(Node* node) {
+    std::size_t i = place(node);
+    while (slots_[i].node && slots_[i].node != node) i = (i + 1) & (slots_.size() - 1);
+    return slots_[i].node ? &slots_[i] : nullptr;
+  }
+
   Entry take(Node* node) {
     const std::size_t mask = slots_.size() - 1;
     std::size_t i = place(node);
@@ -138,6 +145,12 @@ class Walk {
     accumulate(entry.cotangent(output), std::move(cotangent));
   }
 
+  Tensor take_sum(const Edge& edge) {
+    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
+    PendingTable::Entry* entry = pending_.find(edge.node);
+    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+  }
+
   void run() {
     while (!queue_.empty()) {
       Node* node = queue_.top().node;
@@ -156,6 +169,7 @@ class Walk {
     Pull pull;
     pull.node = &node;
     pull.scope = scope_.low;
+    pull.walk = this;
     if (node.output_count == 1) {
       pull.cotangents = {&entry.first, 1};
     } else {
@@ -190,8 +204,11 @@ class Walk {
 
 }  // namespace
 
+Tensor Pull::take_sum(int input) const { return static_cast<Walk*>(walk)->take_sum(node->edges()[input]); }
+
 Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
   if (!tensor.defined() || !is_floating(tensor.dtype())) return tensor;
+  links_of(tensor);  // refuses a variable whose outer derivative would be lost
   Tensor leaf = make_alias(tensor);
   const Header& source = *tensor.header();
   for (const Tangent* t = source.tangents; t; t = t->next)

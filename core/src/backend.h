@@ -67,7 +67,7 @@ class Backend {
   /// Waits until everything issued is done.
   virtual void synchronize() = 0;
 
-  /// target = source, same shape, converting between dtypes.
+  /// target = source, same shape, converting between dtypes; Error if int64 cannot hold a floating number.
   virtual void copy(const View& source, const View& target) = 0;
   virtual void fill(const View& target, double value) = 0;
   virtual void random(const View& target, Distribution distribution, const Key& key) = 0;
@@ -77,8 +77,8 @@ class Backend {
   virtual void sum(const View& source, const View& target) = 0;
   /// Sum of products of two contiguous arrays of one size; target is one element.
   virtual void dot(const View& a, const View& b, const View& target) = 0;
-  /// target (m, n) = op(a) op(b), plus target if `accumulate`; op transposes. Operands have rank 2; target is
-  /// contiguous.
+  /// target (..., m, n) = op(a) op(b), plus target if `accumulate`; op transposes the last two axes. All have
+  /// one rank of at least 2 and the same leading axes, the operands' perhaps broadcast; target is contiguous.
   virtual void product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
                        bool accumulate) = 0;
 

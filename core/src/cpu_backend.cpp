@@ -6,7 +6,6 @@
 #include "backend.h"
 #include "cpu_loops.h"
 #include "hypertape/core/error.h"
-#include "products.h"
 
 namespace hypertape::detail {
 namespace {
@@ -31,26 +30,6 @@ void for_floating(std::string_view operation, Dtype dtype, Body&& body) {
   if (dtype == Dtype::float32) return body(float{});
   if (dtype == Dtype::float64) return body(double{});
   fail(operation, "needs float32 or float64, not ", dtype);
-}
-
-// A rank-2 view as BLAS sees it: unit stride along one axis.
-struct Matrix {
-  const void* data;
-  std::int64_t leading;
-  bool transposed;
-};
-
-bool as_matrix(const View& view, Matrix& matrix) {
-  const std::int64_t rows = view.extents[0], columns = view.extents[1];
-  if ((view.strides[1] == 1 || columns == 1) && (view.strides[0] >= columns || rows == 1)) {
-    matrix = {view.data, rows == 1 ? std::max<std::int64_t>(columns, 1) : view.strides[0], false};
-    return true;
-  }
-  if ((view.strides[0] == 1 || rows == 1) && (view.strides[1] >= rows || columns == 1)) {
-    matrix = {view.data, columns == 1 ? std::max<std::int64_t>(rows, 1) : view.strides[1], true};
-    return true;
-  }
-  return false;
 }
 
 class CpuBackend final : public Backend {
@@ -82,17 +61,7 @@ class CpuBackend final : public Backend {
 
   void product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
                bool accumulate) override {
-    Matrix left{}, right{};
-    Tensor left_copy, right_copy;
-    if (!as_matrix(a, left)) left = compact(a, left_copy);
-    if (!as_matrix(b, right)) right = compact(b, right_copy);
-    const std::int64_t m = target.extents[0], n = target.extents[1], k = a.extents[transpose_a ? 0 : 1];
-    for_floating("matmul", target.dtype, [&](auto type) {
-      using T = decltype(type);
-      detail::product<T>(transpose_a != left.transposed, transpose_b != right.transposed, m, n, k,
-                         static_cast<const T*>(left.data), left.leading, static_cast<const T*>(right.data),
-                         right.leading, target.as<T>(), std::max<std::int64_t>(n, 1), accumulate);
-    });
+    run_product(a, transpose_a, b, transpose_b, target, accumulate);
   }
 
   void gather_labels(const View& rows, const View& labels, const View& target) override {
@@ -172,12 +141,6 @@ class CpuBackend final : public Backend {
     if (parameters.front().gradient.dtype == Dtype::float32)
       return body(std::span<const MomentumSegment<float>>(segments_of<float>(parameters)));
     return body(std::span<const MomentumSegment<double>>(segments_of<double>(parameters)));
-  }
-
-  Matrix compact(const View& view, Tensor& copy_of) {
-    copy_of = make_tensor(Shape{view.extents[0], view.extents[1]}, view.dtype);
-    copy(view, view_of(copy_of));
-    return {copy_of.header()->data, std::max<std::int64_t>(view.extents[1], 1), false};
   }
 };
 

@@ -3,12 +3,24 @@
 #include <type_traits>
 
 #include "cpu_loops.h"
+#include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
 
 namespace hypertape::detail {
 namespace {
 
 constexpr std::int64_t parallel_grain = 65536;
+
+template <class From, class To>
+constexpr bool may_fail = std::is_floating_point_v<From>&& std::is_same_v<To, std::int64_t>;
+
+template <class From>
+std::int64_t truncated(From value) {
+  // 2^63 is a floating number, the largest int64 is not.
+  if (!(value >= From(-0x1p63) && value < From(0x1p63)))
+    fail("astype", "the element ", value, " does not fit in an int64");
+  return static_cast<std::int64_t>(value);
+}
 
 template <class From, class To>
 void copy_run(const From* source, std::int64_t source_step, To* target, std::int64_t target_step,
@@ -22,6 +34,8 @@ void copy_run(const From* source, std::int64_t source_step, To* target, std::int
   for (std::int64_t i = 0; i < count; ++i) {
     if constexpr (std::is_same_v<To, bool>)
       target[i * target_step] = source[i * source_step] != From(0);
+    else if constexpr (may_fail<From, To>)
+      target[i * target_step] = truncated(source[i * source_step]);
     else
       target[i * target_step] = static_cast<To>(source[i * source_step]);
   }
@@ -33,7 +47,9 @@ template <class From, class To>
 void copy_elements(const View& source, const View& target) {
   if (target.size == 0) return;
   if (source.contiguous && target.contiguous) {
-    parallel_ranges(target.size, parallel_grain, [&](std::int64_t begin, std::int64_t end) {
+    // One range where an element may be refused: which one is named must not depend on threads.
+    const std::int64_t grain = may_fail<From, To> ? target.size : parallel_grain;
+    parallel_ranges(target.size, grain, [&](std::int64_t begin, std::int64_t end) {
       copy_run(source.as<From>() + begin, 1, target.as<To>() + begin, 1, end - begin);
     });
     return;
@@ -44,10 +60,22 @@ void copy_elements(const View& source, const View& target) {
   const int inner = walk.rank - 1;
   const auto last = static_cast<std::size_t>(std::max(inner, 0));
   const std::int64_t length = walk.rank ? walk.extents[last] : 1;
-  walk.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, 2>& offset) {
-    copy_run(source.as<From>() + offset[0], walk.rank ? walk.strides[0][last] : 1,
-             target.as<To>() + offset[1], walk.rank ? walk.strides[1][last] : 1, length);
-  });
+  const auto run = [&](const StridedWalk<2>& part, std::int64_t first) {
+    const From* from = source.as<From>() + (first ? first * walk.strides[0][0] : 0);
+    To* to = target.as<To>() + (first ? first * walk.strides[1][0] : 0);
+    part.for_each(std::max(inner, 0), [&](const std::array<std::int64_t, 2>& offset) {
+      copy_run(from + offset[0], walk.rank ? walk.strides[0][last] : 1, to + offset[1],
+               walk.rank ? walk.strides[1][last] : 1, length);
+    });
+  };
+  if (walk.rank < 2 || target.size <= parallel_grain || may_fail<From, To>) return run(walk, 0);
+  const std::int64_t rows = walk.extents[0];
+  parallel_ranges(rows, std::max<std::int64_t>(rows * parallel_grain / target.size, 1),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    StridedWalk<2> part = walk;
+                    part.extents[0] = end - begin;
+                    run(part, begin);
+                  });
 }
 
 template <class T>

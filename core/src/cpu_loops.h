@@ -19,6 +19,8 @@ template <class T>
 void sum_elements(const View& source, const View& target);
 template <class T>
 void dot_elements(const View& a, const View& b, const View& target);
+void run_product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
+                 bool accumulate);
 template <class T>
 void gather_label_elements(const View& rows, const View& labels, const View& target);
 template <class T>

@@ -21,8 +21,9 @@ constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Fixed tiles on BLAS, each small enough for its 32-bit integers.
 template <class T>
-void product_on_blas(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const T* a,
-                     int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc, bool accumulate) {
+void product_on_blas(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                     int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
+                     bool accumulate) {
   constexpr int64_t tile_rows = 128;
   constexpr int64_t tile_columns = 512;
   constexpr int64_t tile_depth = int64_t{1} << 20;
@@ -30,16 +31,18 @@ void product_on_blas(bool transpose_a, bool transpose_b, int64_t m, int64_t n, i
   const int64_t across = divide_up(n, tile_columns);
   const SingleThreadBlas guard;
   const auto tile = [&](int64_t chunk) {
-    const int64_t i = chunk % down * tile_rows;
-    const int64_t j = chunk / down * tile_columns;
+    const int64_t slice = chunk / (down * across), place = chunk % (down * across);
+    const int64_t i = place % down * tile_rows;
+    const int64_t j = place / down * tile_columns;
+    const ProductBatch::Offsets start = batch.offsets(slice);
     for (int64_t p = 0; p < k; p += tile_depth) {
       blas_product(transpose_a, transpose_b, std::min(tile_rows, m - i), std::min(tile_columns, n - j),
-                   std::min(tile_depth, k - p), a + (transpose_a ? p * lda + i : i * lda + p), lda,
-                   b + (transpose_b ? j * ldb + p : p * ldb + j), ldb, c + i * ldc + j, ldc,
-                   accumulate || p > 0);
+                   std::min(tile_depth, k - p), a + start.a + (transpose_a ? p * lda + i : i * lda + p), lda,
+                   b + start.b + (transpose_b ? j * ldb + p : p * ldb + j), ldb,
+                   c + slice * m * ldc + i * ldc + j, ldc, accumulate || p > 0);
     }
   };
-  parallel_chunks(down * across, tile);
+  parallel_chunks(batch.count() * down * across, tile);
 }
 
 enum class Backend { own, blas };
@@ -100,7 +103,7 @@ void product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k
   }
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   if (prefers_blas(work, lda, ldb, ldc)) {
-    product_on_blas(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+    product_on_blas({}, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
     return;
   }
   own_product(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
@@ -110,6 +113,70 @@ template void product<float>(bool, bool, int64_t, int64_t, int64_t, const float*
                              int64_t, float*, int64_t, bool);
 template void product<double>(bool, bool, int64_t, int64_t, int64_t, const double*, int64_t, const double*,
                               int64_t, double*, int64_t, bool);
+
+void ProductBatch::add_axis(int64_t extent, int64_t step_a, int64_t step_b) {
+  if (extent == 1) return;
+  if (rank > 0) {
+    const auto last = static_cast<std::size_t>(rank - 1);
+    if (steps_a[last] == step_a * extent && steps_b[last] == step_b * extent) {
+      extents[last] *= extent;
+      steps_a[last] = step_a;
+      steps_b[last] = step_b;
+      return;
+    }
+  }
+  const auto axis = static_cast<std::size_t>(rank++);
+  extents[axis] = extent;
+  steps_a[axis] = step_a;
+  steps_b[axis] = step_b;
+}
+
+int64_t ProductBatch::count() const {
+  int64_t total = 1;
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(rank); ++axis) total *= extents[axis];
+  return total;
+}
+
+ProductBatch::Offsets ProductBatch::offsets(int64_t slice) const {
+  Offsets offsets;
+  for (int axis = rank - 1; axis >= 0; --axis) {
+    const auto at = static_cast<std::size_t>(axis);
+    const int64_t index = axis == 0 ? slice : slice % extents[at];
+    slice /= extents[at];
+    offsets.a += index * steps_a[at];
+    offsets.b += index * steps_b[at];
+  }
+  return offsets;
+}
+
+template <class T>
+void product_batch(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                   int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, bool accumulate) {
+  const int64_t count = batch.count();
+  if (count <= 0 || m <= 0 || n <= 0) return;
+  if (count == 1) return product(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, n, accumulate);
+  if (k <= 0) {
+    if (!accumulate) std::fill_n(c, count * m * n, T{0});
+    return;
+  }
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  if (prefers_blas(work, lda, ldb, n)) {
+    product_on_blas(batch, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, n, accumulate);
+    return;
+  }
+  // Rows that follow each other through the slices are one tall product: the bits of an element of the own
+  // kernels do not depend on the other rows.
+  if (!transpose_a && batch.rank == 1 && batch.steps_b[0] == 0 && batch.steps_a[0] == m * lda) {
+    own_product(false, transpose_b, count * m, n, k, a, lda, b, ldb, c, n, accumulate);
+    return;
+  }
+  own_product_batch(batch, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, accumulate);
+}
+
+template void product_batch<float>(const ProductBatch&, bool, bool, int64_t, int64_t, int64_t, const float*,
+                                   int64_t, const float*, int64_t, float*, bool);
+template void product_batch<double>(const ProductBatch&, bool, bool, int64_t, int64_t, int64_t, const double*,
+                                    int64_t, const double*, int64_t, double*, bool);
 
 std::string product_kernels_reason() {
   const BackendChoice& choice = backend_choice();

@@ -1,8 +1,11 @@
 // Matrix products of the CPU.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
+
+#include "hypertape/core/shape.h"
 
 namespace hypertape::detail {
 
@@ -21,6 +24,35 @@ extern template void product<float>(bool, bool, std::int64_t, std::int64_t, std:
                                     std::int64_t, const float*, std::int64_t, float*, std::int64_t, bool);
 extern template void product<double>(bool, bool, std::int64_t, std::int64_t, std::int64_t, const double*,
                                      std::int64_t, const double*, std::int64_t, double*, std::int64_t, bool);
+
+/// The leading axes of a batch of products. Slice s, counted row-major, finds its operands some elements
+/// further on, 0 where all slices share one; its result is the s-th of matrices without gaps.
+struct ProductBatch {
+  int rank = 0;
+  std::array<std::int64_t, max_rank> extents{}, steps_a{}, steps_b{};
+
+  /// Axes are added outermost first; neighbours that both operands lay out as one run are merged.
+  void add_axis(std::int64_t extent, std::int64_t step_a, std::int64_t step_b);
+  std::int64_t count() const;
+
+  struct Offsets {
+    std::int64_t a = 0, b = 0;
+  };
+  Offsets offsets(std::int64_t slice) const;
+};
+
+/// One product() for every slice, each with the bits of a product() of its own; c has no gaps.
+template <class T>
+void product_batch(const ProductBatch& batch, bool transpose_a, bool transpose_b, std::int64_t m,
+                   std::int64_t n, std::int64_t k, const T* a, std::int64_t lda, const T* b, std::int64_t ldb,
+                   T* c, bool accumulate);
+
+extern template void product_batch<float>(const ProductBatch&, bool, bool, std::int64_t, std::int64_t,
+                                          std::int64_t, const float*, std::int64_t, const float*,
+                                          std::int64_t, float*, bool);
+extern template void product_batch<double>(const ProductBatch&, bool, bool, std::int64_t, std::int64_t,
+                                           std::int64_t, const double*, std::int64_t, const double*,
+                                           std::int64_t, double*, bool);
 
 /// Which products run on which kernels, and why; one line.
 std::string product_kernels_reason();

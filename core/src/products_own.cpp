@@ -47,8 +47,9 @@ struct ThreadScratch {
   Scratch packed;
   Scratch result;
   Scratch w_copy;
-  // What `packed` holds: neighbouring blocks of one call share it.
+  // What `packed` holds: neighbouring blocks of one call share it, and slices of a batch that share V.
   std::uint64_t call = 0;
+  const void* source = nullptr;
   int64_t column = -1;
   int64_t depth = -1;
 };
@@ -179,13 +180,15 @@ const T* packed_panels(const ProductKernels<T>& kernels, const Plan<T>& plan, co
   const int64_t size = kernels.packed_size(columns, k, plan.pack_all);
   if (size == 0) return nullptr;
   ThreadScratch& scratch = thread_scratch();
-  if (scratch.call == call && scratch.column == column && scratch.depth == depth) {
+  if (scratch.call == call && scratch.source == v.data && scratch.column == column &&
+      scratch.depth == depth) {
     return static_cast<const T*>(scratch.packed.reserve(0));
   }
   scratch.call = 0;  // should memory run out, nothing is packed
   T* packed = static_cast<T*>(scratch.packed.reserve(static_cast<std::size_t>(size) * sizeof(T)));
   kernels.pack(v, columns, k, plan.pack_all, packed);
   scratch.call = call;
+  scratch.source = v.data;
   scratch.column = column;
   scratch.depth = depth;
   return packed;
@@ -290,6 +293,48 @@ void own_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
     for (int64_t block = 0; block < blocks; ++block) run(block);
   }
 }
+
+template <class T>
+void own_product_batch(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                       int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, bool accumulate) {
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  const ProductKernels<T>& kernels = active_kernels<T>();
+  // Multiply-adds that are worth a thread of their own.
+  constexpr double worthwhile = 1 << 17;
+  const auto slices_each = static_cast<int64_t>(std::max(worthwhile / work, 1.0));
+  if (work <= tiny_work) {
+    parallel_ranges(batch.count(), slices_each, [&](int64_t first, int64_t last) {
+      for (int64_t slice = first; slice < last; ++slice) {
+        const ProductBatch::Offsets start = batch.offsets(slice);
+        run_tiny(kernels, transpose_a, transpose_b, m, n, k, a + start.a, lda, b + start.b, ldb,
+                 c + slice * m * n, n, accumulate);
+      }
+    });
+    return;
+  }
+  Plan<T> plan = make_plan(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, accumulate);
+  plan.c_stride = n;
+  plan.accumulate = accumulate;
+  const std::uint64_t call = last_call.fetch_add(1, std::memory_order_relaxed) + 1;
+  const int64_t blocks = plan.row_blocks * plan.column_blocks;
+  const auto run = [&](int64_t first, int64_t last) {
+    Plan<T> own = plan;
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      const int64_t slice = chunk / blocks;
+      const ProductBatch::Offsets start = batch.offsets(slice);
+      own.w.data = plan.transposed ? b + start.b : a + start.a;
+      own.v.data = plan.transposed ? a + start.a : b + start.b;
+      own.c = c + slice * m * n;
+      run_block(kernels, own, call, chunk % blocks);
+    }
+  };
+  parallel_ranges(batch.count() * blocks, plan.parallel ? 1 : slices_each * blocks, run);
+}
+
+template void own_product_batch<float>(const ProductBatch&, bool, bool, int64_t, int64_t, int64_t,
+                                       const float*, int64_t, const float*, int64_t, float*, bool);
+template void own_product_batch<double>(const ProductBatch&, bool, bool, int64_t, int64_t, int64_t,
+                                        const double*, int64_t, const double*, int64_t, double*, bool);
 
 template void own_product<float>(bool, bool, int64_t, int64_t, int64_t, const float*, int64_t, const float*,
                                  int64_t, float*, int64_t, bool);

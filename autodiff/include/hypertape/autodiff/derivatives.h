@@ -211,6 +211,25 @@ X hvp(F&& f, const X& x, const X& v) {
   return jvp([&](const X& inputs) { return grad(f, inputs); }, x, v).second;
 }
 
+namespace detail {
+HYPERTAPE_API TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x);
+}
+
+/// checkpoint(f, x) -> f(x), for which a derivative keeps the inputs only: whatever f computes on the way is
+/// computed again when it is needed (Griewank and Walther 2000). Values, and gradients of f's inputs, have
+/// the same bits as without; all derivatives of any order work, and second and higher ones save memory too.
+///
+/// f is kept as long as the derivative, so it must own what it captures; it must give the same results each
+/// time. A variable that is being differentiated must be passed in: f using one otherwise is an Error.
+template <class F, detail::TensorOrList X>
+auto checkpoint(F&& f, const X& x) {
+  using Y = detail::ResultOf<X, F>;
+  auto main = [f = std::decay_t<F>(std::forward<F>(f))](const TensorList& inputs) mutable {
+    return detail::as_list(detail::call_with<X>(f, inputs));
+  };
+  return detail::from_list<Y>(detail::checkpoint_list(std::move(main), detail::as_list(x)));
+}
+
 /// What a custom operation's forward pass returns.
 struct CustomVjp {
   TensorList outputs;

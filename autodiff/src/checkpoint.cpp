@@ -1,0 +1,172 @@
+// checkpoint: a node that keeps a function and its inputs, and runs it again in its rules.
+//
+// Both rules are themselves functions of tensors: the pull of (inputs, cotangents), the push of (inputs,
+// tangents). Where an outer scope records them, they are checkpointed in turn, so that every order of
+// derivative keeps inputs only.
+
+#include <functional>
+#include <memory>
+
+#include "checks.h"
+#include "hypertape/autodiff/derivatives.h"
+#include "node.h"
+
+namespace hypertape::detail {
+namespace {
+
+using Function = std::function<TensorList(const TensorList&)>;
+
+struct CheckpointAttributes {
+  std::shared_ptr<const Function> f;
+  TensorList inputs;
+  std::vector<std::uint32_t> versions;  // of the inputs' storages
+};
+
+std::uint32_t version_of(const Tensor& tensor) {
+  return tensor.defined() ? tensor.header()->storage->version.load(std::memory_order_relaxed) : 0;
+}
+
+void require_unchanged(const CheckpointAttributes& at) {
+  for (std::size_t i = 0; i < at.inputs.size(); ++i)
+    if (version_of(at.inputs[i]) != at.versions[i])
+      fail("checkpoint", "its input ", i, " of shape ", at.inputs[i].shape(),
+           " was overwritten by assign() before it ran again; assign before, or to a copy");
+}
+
+bool any_recorded(const TensorList& list) {
+  bool recorded = false;
+  for (const Tensor& tensor : list)
+    if (tensor.defined()) recorded |= links_of(tensor).recorded;
+  return recorded;
+}
+
+TensorList joined(const TensorList& a, std::span<const Tensor> b) {
+  TensorList both = a;
+  both.insert(both.end(), b.begin(), b.end());
+  return both;
+}
+
+// Runs f again and goes back through it, to the inputs that are wanted.
+struct Backward {
+  std::shared_ptr<const Function> f;
+  std::size_t inputs, outputs;
+  /// Which gradient an input contributes to, or -1. Inputs that are one tensor share theirs, or else its
+  /// terms would be added up in another order than without a checkpoint.
+  std::vector<std::int64_t> gradient_of;
+  std::vector<std::size_t> wanted;  // the first input of each gradient
+
+  TensorList run(std::span<const Tensor> x, const TensorList& cotangents, TensorList sums) const {
+    TensorList active;
+    for (const std::size_t i : wanted) active.push_back(x[i]);
+    RecordedFunction recorded = record_function(
+        [&](const TensorList& leaves) {
+          TensorList all(x.begin(), x.end());
+          for (std::size_t i = 0; i < inputs; ++i)
+            if (gradient_of[i] >= 0) all[i] = leaves[static_cast<std::size_t>(gradient_of[i])];
+          return (*f)(all);
+        },
+        active);
+    recorded.values.clear();
+    return pull_recorded(*recorded.state, cotangents, true, std::move(sums));
+  }
+
+  TensorList operator()(const TensorList& arguments) const {
+    const auto cotangents = arguments.begin() + static_cast<std::ptrdiff_t>(inputs);
+    const auto sums = cotangents + static_cast<std::ptrdiff_t>(outputs);
+    return run(std::span(arguments).first(inputs), {cotangents, sums}, {sums, arguments.end()});
+  }
+};
+
+void pull_checkpoint(Pull& pull) {
+  const auto& at = pull.attributes<CheckpointAttributes>();
+  require_unchanged(at);
+  const std::size_t count = at.inputs.size();
+  Backward backward{at.f, count, pull.cotangents.size(), std::vector<std::int64_t>(count, -1), {}};
+  TensorList sums;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!pull.needs(static_cast<int>(i))) continue;
+    const Edge& edge = pull.node->edges()[i];
+    for (std::size_t w = 0; w < backward.wanted.size() && backward.gradient_of[i] < 0; ++w) {
+      const Edge& other = pull.node->edges()[backward.wanted[w]];
+      if (other.node == edge.node && other.output == edge.output)
+        backward.gradient_of[i] = static_cast<std::int64_t>(w);
+    }
+    if (backward.gradient_of[i] >= 0) continue;
+    backward.gradient_of[i] = static_cast<std::int64_t>(backward.wanted.size());
+    backward.wanted.push_back(i);
+    sums.push_back(pull.take_sum(static_cast<int>(i)));
+  }
+  TensorList cotangents(pull.cotangents.begin(), pull.cotangents.end());
+  TensorList gradients;
+  if (any_recorded(at.inputs) || any_recorded(cotangents))
+    gradients = checkpoint_list(backward, joined(joined(at.inputs, cotangents), sums));
+  else
+    gradients = backward.run(at.inputs, cotangents, std::move(sums));
+  for (std::size_t w = 0; w < gradients.size(); ++w)
+    pull.gradients[backward.wanted[w]] = std::move(gradients[w]);
+}
+
+void push_checkpoint(Push& push) {
+  const auto& at = push.attributes<CheckpointAttributes>();
+  require_unchanged(at);
+  const TensorList arguments = joined(at.inputs, push.tangents);
+  const auto forward = [f = at.f, inputs = at.inputs.size()](const TensorList& list) {
+    const auto middle = list.begin() + static_cast<std::ptrdiff_t>(inputs);
+    return push_function([&](const TensorList& x) { return (*f)(x); }, {list.begin(), middle},
+                         {middle, list.end()})
+        .second;
+  };
+  TensorList results = any_recorded(arguments) ? checkpoint_list(forward, arguments) : forward(arguments);
+  for (std::size_t k = 0; k < results.size(); ++k) push.results[k] = std::move(results[k]);
+}
+
+constexpr OpRule checkpoint_rule = {
+    "checkpoint", pull_checkpoint, push_checkpoint,
+    [](void* attributes) noexcept { std::destroy_at(static_cast<CheckpointAttributes*>(attributes)); }};
+
+}  // namespace
+
+TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x) {
+  // Forward mode keeps nothing anyway.
+  if (!any_recorded(x)) return f(x);
+  TensorList outputs;
+  {
+    TensorList plain(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i)
+      if (x[i].defined()) plain[i] = make_alias(x[i]);
+    const ScopeMask mask({0, scope_bound()}, "checkpoint");
+    outputs = f(plain);
+  }
+  // The outputs that have derivatives are the node's.
+  std::vector<Tensor*> out;
+  std::vector<std::size_t> places;
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    if (!outputs[k].defined()) continue;
+    outputs[k] = make_alias(outputs[k]);  // f may have returned one of its inputs
+    if (!is_floating(outputs[k].dtype())) continue;
+    out.push_back(&outputs[k]);
+    places.push_back(k);
+  }
+  if (out.empty()) return outputs;
+  CheckpointAttributes at;
+  at.f = std::make_shared<const Function>([f = std::move(f), places](const TensorList& inputs) {
+    TensorList all = f(inputs), some;
+    for (const std::size_t k : places) {
+      if (k >= all.size())
+        fail("checkpoint", "the function returned ", all.size(),
+             " tensors when it ran again, fewer than at first");
+      some.push_back(std::move(all[k]));
+    }
+    return some;
+  });
+  at.inputs = x;
+  std::vector<const Tensor*> in;
+  for (const Tensor& input : x) {
+    in.push_back(&input);
+    at.versions.push_back(version_of(input));
+  }
+  finish(checkpoint_rule, {}, std::move(at), in, out);
+  return outputs;
+}
+
+}  // namespace hypertape::detail
