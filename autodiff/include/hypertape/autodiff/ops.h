@@ -169,8 +169,8 @@ HYPERTAPE_API Tensor weighted_mean(const Tensor& x, const Tensor& weights);
 
 /// Weights of a cross entropy; absent ones count as ones.
 struct LossWeights {
-  Tensor samples;  ///< (N)
-  Tensor classes;  ///< (C)
+  Tensor samples{};  ///< (N)
+  Tensor classes{};  ///< (C)
 };
 /// Losses l[n] = -log softmax(logits)[n, labels[n]], shape (N), of logits (N, C), N and C at least 1. Labels
 /// are int64 of shape (N), or distributions in the logits' shape and dtype, rows that add up to 1: then l[n]
