@@ -49,7 +49,7 @@ class RandomGraph {
   }
 
  private:
-  static constexpr std::size_t operations = 32;
+  static constexpr std::size_t operations = 35;
 
   static bool broadcast(const Tensor& x, const Tensor& y) {
     for (std::int64_t axis = -1; axis >= -std::min(x.rank(), y.rank()); --axis) {
@@ -137,6 +137,12 @@ class RandomGraph {
         return rank && x.size() && x.extent(0) < 6 ? rows(x, choice) : TensorList{};
       case 30:
         return rank && x.size() ? TensorList{ht::softmax(x)} : TensorList{};
+      case 31:
+        return x.size() ? TensorList{reduced(x, choice)} : TensorList{};
+      case 32:
+        return rank ? indexed(x, choice) : TensorList{};
+      case 33:
+        return rank && x.size() ? TensorList{tame(loss(x, choice))} : TensorList{};
       default:
         return rank == 2 && x.size() ? labelled(x, choice) : TensorList{ht::stop_gradient(x)};
     }
@@ -171,6 +177,55 @@ class RandomGraph {
     if (choice % 3 == 1)
       return {ht::stack({Tensor(), list.front()}, list.front().shape(), list.front().dtype())};
     return list;
+  }
+  static Tensor reduced(const Tensor& x, std::size_t choice) {
+    std::vector<std::int64_t> axes;
+    for (int axis = 0; axis < x.rank(); ++axis)
+      if (choice / 16 >> axis & 1u) axes.push_back(axis);
+    const bool keep = choice % 2 == 0;
+    switch (choice / 2 % 6) {
+      case 0:
+        return ht::max(x, axes, keep);
+      case 1:
+        return ht::min(x, axes, keep);
+      case 2:
+        return tame(ht::prod(x, axes, keep));
+      case 3:
+        return tame(ht::variance(x, axes, keep));
+      case 4:
+        return tame(ht::logsumexp(x, axes, keep));
+      default:
+        return tame(ht::norm(positive(x), axes, keep));
+    }
+  }
+  static TensorList indexed(const Tensor& x, std::size_t choice) {
+    const auto n = static_cast<std::int64_t>(choice);
+    const std::int64_t axis = n % x.rank(), extent = x.extent(axis);
+    if (choice % 4 == 0) return {tame(ht::cumulative_sum(x, axis, choice % 8 == 0))};
+    if (x.size() == 0) return {};
+    const Tensor three = Tensor::from<std::int64_t>({n % extent, (n + 1) % extent, n % extent});
+    if (choice % 4 == 1) return x.size() < 60 ? TensorList{ht::index_select(x, axis, three)} : TensorList{};
+    if (choice % 4 == 2) return {ht::take(x, three)};
+    const Tensor first = ht::reshape(ht::slice(x, axis, 0, 1), {x.size() / extent});
+    const Tensor zeros = Tensor::zeros(first.shape(), ht::Dtype::int64);
+    return {tame(ht::scatter_add({2}, 0, zeros, first)), ht::gather(first, 0, zeros)};
+  }
+  static Tensor loss(const Tensor& x, std::size_t choice) {
+    const std::int64_t axis = static_cast<std::int64_t>(choice) % x.rank();
+    const Tensor rows = ht::reshape(x, {x.extent(0), x.size() / x.extent(0)});
+    const Tensor weights = positive(ht::mean(rows, {1}));
+    switch (choice / 8 % 5) {
+      case 0:
+        return ht::log_softmax(x, axis);
+      case 1:
+        return ht::softmax(x, axis);
+      case 2:
+        return ht::softmax_cross_entropy(rows, ht::softmax(tame(rows * 2.0)), {.samples = weights});
+      case 3:
+        return ht::mean_squared_error(x, ht::tanh(x), weights);
+      default:
+        return ht::binary_cross_entropy_with_logits(x, ht::square(ht::tanh(x)), weights);
+    }
   }
   static TensorList labelled(const Tensor& x, std::size_t choice) {
     std::vector<std::int64_t> values;

@@ -1,7 +1,8 @@
-// Integer labels and the softmax cross entropy: one fused operation, whose gradient is a fused operation of
-// its own, whose derivatives are written with public operations.
+// Integer labels and the softmax cross entropy: fused operations, whose gradients are fused operations of
+// their own, whose derivatives are written with public operations. Soft labels and weights: ops_losses.cpp.
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
+#include "integer_labels.h"
 #include "node.h"
 
 namespace hypertape {
@@ -68,17 +69,68 @@ constexpr OpRule cross_entropy_gradient_rule = {
       push.results[0] = std::move(total);
     }};
 
-void require_labels(const char* op, const Tensor& labels, std::int64_t rows) {
+// The same for one loss a row, where scale has an element for each.
+Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels);
+
+constexpr OpRule losses_rule = {
+    "softmax_cross_entropy_losses",
+    [](Pull& pull) { pull.gradients[0] = losses_gradient(pull.cotangent(), pull.input(0), pull.input(1)); },
+    [](Push& push) {
+      const Tensor &x = push.input(0), &labels = push.input(1);
+      push.results[0] =
+          sum(losses_gradient(Tensor::ones(labels.shape(), x.dtype()), x, labels) * push.tangents[0], {1});
+    }};
+
+Tensor apply_losses_hessian(const Tensor& scales, const Tensor& logits, const Tensor& s) {
+  const Tensor p = softmax(logits);
+  const Tensor ps = p * s;
+  return reshape(scales, {scales.size(), 1}) * (ps - p * sum(ps, {1}, true));
+}
+
+// Inputs: scales, logits, labels.
+constexpr OpRule losses_gradient_rule = {
+    "softmax_cross_entropy_losses",
+    [](Pull& pull) {
+      const Tensor &scales = pull.input(0), &x = pull.input(1), &labels = pull.input(2);
+      if (pull.needs(0)) {
+        const Tensor unit = losses_gradient(Tensor::ones(scales.shape(), x.dtype()), x, labels);
+        pull.gradients[0] = sum(unit * pull.cotangent(), {1});
+      }
+      if (pull.needs(1)) pull.gradients[1] = apply_losses_hessian(scales, x, pull.cotangent());
+    },
+    [](Push& push) {
+      Tensor total;
+      if (push.tangents[0].defined()) total = losses_gradient(push.tangents[0], push.input(1), push.input(2));
+      if (push.tangents[1].defined()) {
+        Tensor term = apply_losses_hessian(push.input(0), push.input(1), push.tangents[1]);
+        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+      }
+      push.results[0] = std::move(total);
+    }};
+
+Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels) {
+  Tensor result = make_tensor(logits.shape(), logits.dtype());
+  const Tensor rows = make_contiguous(logits);
+  backend_of(logits).softmax_cross_entropy_losses_backward(view_of(scales), view_of(rows), view_of(labels),
+                                                           view_of(result));
+  return finish_one(losses_gradient_rule, {7, 0}, NoAttributes{}, std::move(result), scales, logits, labels);
+}
+
+void require_labels(const char* op, const Tensor& labels, std::int64_t rows, std::int64_t classes) {
   const Header& header = header_of(op, labels);
   if (header.dtype != Dtype::int64) fail(op, "labels must be int64, not ", header.dtype);
   if (header.rank != 1 || header.extents()[0] != rows)
     fail(op, "labels have shape ", labels.shape(), ", expected (", rows, ")");
+  const OutsideIndex found = backend_of(labels).first_outside(view_of(labels), classes);
+  if (found.position >= 0)
+    fail(op, "label ", found.value, " of row ", found.position, " is outside 0..", classes - 1, " (", classes,
+         " classes)");
 }
 
 void require_rows(const char* op, const Tensor& rows, const Tensor& labels) {
   require_floating(op, rows);
   if (rows.rank() != 2) fail(op, "needs rows of shape (N, C), not ", rows.shape());
-  require_labels(op, labels, rows.extent(0));
+  require_labels(op, labels, rows.extent(0), rows.extent(1));
 }
 
 void require_nonempty(const char* op, const Tensor& rows) {
@@ -105,33 +157,35 @@ Tensor gather_labels(const Tensor& rows, const Tensor& labels) {
 Tensor scatter_labels(const Tensor& values, const Tensor& labels, std::int64_t classes) {
   detail::require_floating("scatter_labels", values);
   if (values.rank() != 1) fail("scatter_labels", "needs a vector, not shape ", values.shape());
-  detail::require_labels("scatter_labels", labels, values.size());
-  Tensor result = make_tensor(Shape{values.size(), classes}, values.dtype());
+  const Shape shape{values.size(), classes};
+  detail::require_labels("scatter_labels", labels, values.size(), classes);
+  Tensor result = make_tensor(shape, values.dtype());
   backend_of(values).scatter_labels(view_of(values), view_of(labels), view_of(result));
   return finish_one(detail::scatter_rule, {2, 0}, detail::ClassesAttributes{classes}, std::move(result),
                     values, labels);
 }
 
-Tensor softmax(const Tensor& x) {
-  detail::require_floating("softmax", x);
-  if (x.rank() == 0 || x.size() == 0) fail("softmax", "needs a non-empty last axis, not shape ", x.shape());
-  // The shift cancels, so it is constant for every derivative.
-  const Tensor plain = make_contiguous(stop_gradient(x));
-  const Tensor shift = make_tensor(x.shape().with(x.rank() - 1, 1), x.dtype());
-  backend_of(x).row_maximum(view_of(plain), view_of(shift));
-  const Tensor e = exp(x - shift);
-  return e / sum(e, {-1}, true);
-}
+namespace detail {
 
-Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels) {
-  detail::require_rows("softmax_cross_entropy", logits, labels);
-  detail::require_nonempty("softmax_cross_entropy", logits);
+Tensor integer_cross_entropy(const Tensor& logits, const Tensor& labels) {
+  require_rows("softmax_cross_entropy", logits, labels);
+  require_nonempty("softmax_cross_entropy", logits);
   Tensor result = make_tensor(Shape{}, logits.dtype());
   const Tensor rows = make_contiguous(logits);
   backend_of(logits).softmax_cross_entropy(view_of(rows), view_of(labels), view_of(result));
-  return finish_one(detail::cross_entropy_rule, {3, 0}, detail::NoAttributes{}, std::move(result), logits,
-                    labels);
+  return finish_one(cross_entropy_rule, {3, 0}, NoAttributes{}, std::move(result), logits, labels);
 }
+
+Tensor integer_cross_entropy_losses(const char* op, const Tensor& logits, const Tensor& labels) {
+  require_rows(op, logits, labels);
+  require_nonempty(op, logits);
+  Tensor result = make_tensor(Shape{logits.extent(0)}, logits.dtype());
+  const Tensor rows = make_contiguous(logits);
+  backend_of(logits).softmax_cross_entropy_losses(view_of(rows), view_of(labels), view_of(result));
+  return finish_one(losses_rule, {3, 0}, NoAttributes{}, std::move(result), logits, labels);
+}
+
+}  // namespace detail
 
 Tensor softmax_cross_entropy_gradient(const Tensor& scale, const Tensor& logits, const Tensor& labels) {
   detail::require_rows("softmax_cross_entropy_gradient", logits, labels);

@@ -1,8 +1,8 @@
 #include <array>
 
-#include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "node.h"
+#include "reduced_axes.h"
 
 namespace hypertape {
 namespace detail {
@@ -66,21 +66,8 @@ namespace detail {
 namespace {
 Tensor sum_axes(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
   require_floating(op, x);
-  const Shape shape = x.shape();
-  std::array<bool, max_rank> summed{};
-  for (const std::int64_t axis : axes) {
-    const auto a = static_cast<std::size_t>(normalize_axis(op, axis, shape));
-    if (summed[a]) fail(op, "axis ", axis, " is named twice for shape ", shape);
-    summed[a] = true;
-  }
-  std::vector<std::int64_t> kept, rest;
-  for (int axis = 0; axis < shape.rank(); ++axis) {
-    const bool gone = summed[static_cast<std::size_t>(axis)];
-    kept.push_back(gone ? 1 : shape[axis]);
-    if (!gone) rest.push_back(shape[axis]);
-  }
-  return sum_kept(x, Shape(std::span<const std::int64_t>(kept)),
-                  Shape(std::span<const std::int64_t>(keep ? kept : rest)));
+  const ReducedAxes over = reduced_axes(op, x, axes, keep);
+  return sum_kept(x, over.kept, over.output);
 }
 }  // namespace
 }  // namespace detail

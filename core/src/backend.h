@@ -57,6 +57,14 @@ struct MomentumViews {
   double rate;
 };
 
+/// What a reduction of booleans gives: a boolean, or for `count` an int64.
+enum class BooleanReduction : std::uint8_t { any, all, count };
+
+/// The first index outside its bounds: row-major position and value; position -1 if there is none.
+struct OutsideIndex {
+  std::int64_t position = -1, value = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -82,7 +90,27 @@ class Backend {
   virtual void product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
                        bool accumulate) = 0;
 
-  /// target[n] = rows[n, labels[n]]; labels are checked.
+  /// Maxima along one axis (target: extent 1 there), NaN if there is one; with `finite`, infinite ones become
+  /// 0 and so does the maximum of nothing. Not differentiable: for shifts that cancel.
+  virtual void maximum(const View& source, int axis, bool finite, const View& target) = 0;
+  /// Position along the axis of the first NaN, else of the first largest (or smallest) element; target is
+  /// int64 with extent 1 there.
+  virtual void arg_extreme(const View& source, int axis, bool largest, const View& target) = 0;
+  /// Euclidean norms, shaped as for `sum`; neither overflows nor underflows while the norm does not.
+  virtual void norm(const View& source, const View& target) = 0;
+  /// target[k] = source[0] + ... + source[k] along the axis, or from the other end.
+  virtual void cumulative_sum(const View& source, int axis, bool reverse, const View& target) = 0;
+  /// Boolean source; target shaped as for `sum`.
+  virtual void reduce_booleans(const View& source, BooleanReduction reduction, const View& target) = 0;
+
+  /// The first element of an int64 view outside [0, bound). What the functions below read must be checked.
+  virtual OutsideIndex first_outside(const View& indices, std::int64_t bound) = 0;
+  /// target[.., i, ..] = source[.., indices[.., i, ..], ..] along the axis; any dtype.
+  virtual void gather(const View& source, int axis, const View& indices, const View& target) = 0;
+  /// target (zeroed here)[.., indices[.., i, ..], ..] += values[.., i, ..], in ascending order of i.
+  virtual void scatter_add(const View& values, int axis, const View& indices, const View& target) = 0;
+
+  /// target[n] = rows[n, labels[n]].
   virtual void gather_labels(const View& rows, const View& labels, const View& target) = 0;
   /// target (zeroed here)[n, labels[n]] = values[n].
   virtual void scatter_labels(const View& values, const View& labels, const View& target) = 0;
@@ -91,8 +119,10 @@ class Backend {
   /// target = scale / N * (softmax(logits) - one_hot(labels)), scale one element.
   virtual void softmax_cross_entropy_backward(const View& scale, const View& logits, const View& labels,
                                               const View& target) = 0;
-  /// Per-row maximum: target has extent 1 in the last axis. Not differentiable: for shifts that cancel.
-  virtual void row_maximum(const View& rows, const View& target) = 0;
+  /// The same for each row by itself: target[n], and target = scales[n] * (softmax - one_hot).
+  virtual void softmax_cross_entropy_losses(const View& logits, const View& labels, const View& target) = 0;
+  virtual void softmax_cross_entropy_losses_backward(const View& scales, const View& logits,
+                                                     const View& labels, const View& target) = 0;
   /// Floating numbers to int64 with 52 fraction bits and back, same size, contiguous; Error if out of range.
   virtual void to_fixed(const View& values, const View& fixed) = 0;
   virtual void from_fixed(const View& fixed, const View& values) = 0;

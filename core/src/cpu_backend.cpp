@@ -59,6 +59,37 @@ class CpuBackend final : public Backend {
     for_floating("dot", a.dtype, [&](auto type) { dot_elements<decltype(type)>(a, b, target); });
   }
 
+  void maximum(const View& source, int axis, bool finite, const View& target) override {
+    for_floating("maximum", source.dtype,
+                 [&](auto type) { maxima<decltype(type)>(source, axis, finite, target); });
+  }
+  void arg_extreme(const View& source, int axis, bool largest, const View& target) override {
+    for_floating("arg_extreme", source.dtype,
+                 [&](auto type) { extreme_positions<decltype(type)>(source, axis, largest, target); });
+  }
+  void norm(const View& source, const View& target) override {
+    for_floating("norm", source.dtype, [&](auto type) { norm_elements<decltype(type)>(source, target); });
+  }
+  void cumulative_sum(const View& source, int axis, bool reverse, const View& target) override {
+    for_floating("cumulative_sum", source.dtype,
+                 [&](auto type) { cumulative_sums<decltype(type)>(source, axis, reverse, target); });
+  }
+  void reduce_booleans(const View& source, BooleanReduction reduction, const View& target) override {
+    reduce_flags(source, reduction, target);
+  }
+
+  OutsideIndex first_outside(const View& indices, std::int64_t bound) override {
+    return find_outside(indices, bound);
+  }
+  void gather(const View& source, int axis, const View& indices, const View& target) override {
+    for_dtype(source.dtype,
+              [&](auto type) { gather_elements<decltype(type)>(source, axis, indices, target); });
+  }
+  void scatter_add(const View& values, int axis, const View& indices, const View& target) override {
+    for_floating("scatter_add", values.dtype,
+                 [&](auto type) { scatter_add_elements<decltype(type)>(values, axis, indices, target); });
+  }
+
   void product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
                bool accumulate) override {
     run_product(a, transpose_a, b, transpose_b, target, accumulate);
@@ -82,8 +113,15 @@ class CpuBackend final : public Backend {
       cross_entropy_backward_rows<decltype(type)>(scale, logits, labels, target);
     });
   }
-  void row_maximum(const View& rows, const View& target) override {
-    for_floating("row_maximum", rows.dtype, [&](auto type) { row_maxima<decltype(type)>(rows, target); });
+  void softmax_cross_entropy_losses(const View& logits, const View& labels, const View& target) override {
+    for_floating("softmax_cross_entropy", logits.dtype,
+                 [&](auto type) { cross_entropy_loss_rows<decltype(type)>(logits, labels, target); });
+  }
+  void softmax_cross_entropy_losses_backward(const View& scales, const View& logits, const View& labels,
+                                             const View& target) override {
+    for_floating("softmax_cross_entropy", logits.dtype, [&](auto type) {
+      cross_entropy_loss_rows_backward<decltype(type)>(scales, logits, labels, target);
+    });
   }
   void to_fixed(const View& values, const View& fixed) override {
     for_floating("to_fixed", values.dtype, [&](auto type) {

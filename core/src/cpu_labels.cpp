@@ -1,9 +1,9 @@
-// Rows and integer labels: gather, scatter, and the fused softmax cross entropy. Rows are contiguous here.
+// Rows and integer labels: gather, scatter, and the fused softmax cross entropy. Rows are
+// contiguous and labels checked here.
 #include <cmath>
 
 #include "cpu_loops.h"
 #include "elementwise_code.h"
-#include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
 #include "loops.h"
 #include "scalar_math.h"
@@ -11,13 +11,8 @@
 namespace hypertape::detail {
 namespace {
 
-std::int64_t label_at(std::string_view operation, const View& labels, std::int64_t row,
-                      std::int64_t classes) {
-  const std::int64_t label = labels.as<std::int64_t>()[row * labels.strides[0]];
-  if (label < 0 || label >= classes)
-    fail(operation, "label ", label, " of row ", row, " is outside 0..", classes - 1, " (", classes,
-         " classes)");
-  return label;
+std::int64_t label_at(const View& labels, std::int64_t row) {
+  return labels.as<std::int64_t>()[row * labels.strides[0]];
 }
 
 template <class T>
@@ -69,7 +64,7 @@ class Scratch {
 template <class T>
 void gather_label_elements(const View& rows, const View& labels, const View& target) {
   for (std::int64_t i = 0; i < rows.extents[0]; ++i) {
-    const std::int64_t label = label_at("gather_labels", labels, i, rows.extents[1]);
+    const std::int64_t label = label_at(labels, i);
     target.as<T>()[i] = rows.as<T>()[i * rows.strides[0] + label * rows.strides[1]];
   }
 }
@@ -78,49 +73,68 @@ template <class T>
 void scatter_label_elements(const View& values, const View& labels, const View& target) {
   fill_elements<T>(target, 0.0);
   for (std::int64_t i = 0; i < target.extents[0]; ++i) {
-    const std::int64_t label = label_at("scatter_labels", labels, i, target.extents[1]);
+    const std::int64_t label = label_at(labels, i);
     target.as<T>()[i * target.extents[1] + label] = values.as<T>()[i * values.strides[0]];
   }
 }
 
 template <class T>
-void cross_entropy_rows(const View& logits, const View& labels, const View& target) {
+void cross_entropy_loss_rows(const View& logits, const View& labels, const View& target) {
   const std::int64_t rows = logits.extents[0], classes = logits.extents[1];
-  const Scratch<T> losses(rows);
+  T* losses = target.as<T>();
   parallel_ranges(rows, rows_per_piece(classes), [&](std::int64_t begin, std::int64_t end) {
     const Scratch<T> maxima(end - begin), exponentials((end - begin) * classes);
     shifted_exponentials(logits, begin, end, maxima.get(), exponentials.get());
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t label = label_at("softmax_cross_entropy", labels, i, classes);
       const T total = loops<T>().sum(classes, exponentials.get() + (i - begin) * classes);
-      losses.get()[i] = math::log(total) - (logits.as<T>()[i * classes + label] - maxima.get()[i - begin]);
+      losses[i] =
+          math::log(total) - (logits.as<T>()[i * classes + label_at(labels, i)] - maxima.get()[i - begin]);
     }
   });
-  *target.as<T>() = loops<T>().sum(rows, losses.get()) / static_cast<T>(rows);
 }
 
 template <class T>
-void cross_entropy_backward_rows(const View& scale, const View& logits, const View& labels,
-                                 const View& target) {
+void cross_entropy_rows(const View& logits, const View& labels, const View& target) {
+  const std::int64_t rows = logits.extents[0];
+  const Scratch<T> losses(rows);
+  View each = target;
+  each.data = losses.get();
+  cross_entropy_loss_rows<T>(logits, labels, each);
+  *target.as<T>() = loops<T>().sum(rows, losses.get()) / static_cast<T>(rows);
+}
+
+namespace {
+// factor(i) scales row i.
+template <class T, class Factor>
+void scaled_gradient_rows(const View& logits, const View& labels, const View& target, const Factor& factor) {
   const std::int64_t rows = logits.extents[0], classes = logits.extents[1];
-  const T factor = *scale.as<T>() / static_cast<T>(rows);
   parallel_ranges(rows, rows_per_piece(classes), [&](std::int64_t begin, std::int64_t end) {
     const Scratch<T> maxima(end - begin);
     shifted_exponentials(logits, begin, end, maxima.get(), target.as<T>() + begin * classes);
     for (std::int64_t i = begin; i < end; ++i) {
       T* out = target.as<T>() + i * classes;
-      const std::int64_t label = label_at("softmax_cross_entropy", labels, i, classes);
+      const T scale = factor(i);
+      const std::int64_t label = label_at(labels, i);
       const T inverse = T(1) / loops<T>().sum(classes, out);
       for (std::int64_t j = 0; j < classes; ++j)
-        out[j] = factor * (out[j] * inverse - (j == label ? T(1) : T(0)));
+        out[j] = scale * (out[j] * inverse - (j == label ? T(1) : T(0)));
     }
   });
 }
+}  // namespace
 
 template <class T>
-void row_maxima(const View& rows, const View& target) {
-  const std::int64_t width = rows.extents[rows.rank - 1];
-  for (std::int64_t i = 0; i < target.size; ++i) target.as<T>()[i] = row_max(rows.as<T>() + i * width, width);
+void cross_entropy_backward_rows(const View& scale, const View& logits, const View& labels,
+                                 const View& target) {
+  const T factor = *scale.as<T>() / static_cast<T>(logits.extents[0]);
+  scaled_gradient_rows<T>(logits, labels, target, [factor](std::int64_t) { return factor; });
+}
+
+template <class T>
+void cross_entropy_loss_rows_backward(const View& scales, const View& logits, const View& labels,
+                                      const View& target) {
+  scaled_gradient_rows<T>(logits, labels, target,
+                          [&](std::int64_t i) { return scales.as<T>()[i * scales.strides[0]]; });
 }
 
 #define HYPERTAPE_LABEL_LOOPS(T)                                                                    \
@@ -128,7 +142,8 @@ void row_maxima(const View& rows, const View& target) {
   template void scatter_label_elements<T>(const View&, const View&, const View&);                   \
   template void cross_entropy_rows<T>(const View&, const View&, const View&);                       \
   template void cross_entropy_backward_rows<T>(const View&, const View&, const View&, const View&); \
-  template void row_maxima<T>(const View&, const View&);
+  template void cross_entropy_loss_rows<T>(const View&, const View&, const View&);                  \
+  template void cross_entropy_loss_rows_backward<T>(const View&, const View&, const View&, const View&);
 HYPERTAPE_LABEL_LOOPS(float)
 HYPERTAPE_LABEL_LOOPS(double)
 #undef HYPERTAPE_LABEL_LOOPS

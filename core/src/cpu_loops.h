@@ -31,7 +31,24 @@ template <class T>
 void cross_entropy_backward_rows(const View& scale, const View& logits, const View& labels,
                                  const View& target);
 template <class T>
-void row_maxima(const View& rows, const View& target);
+void cross_entropy_loss_rows(const View& logits, const View& labels, const View& target);
+template <class T>
+void cross_entropy_loss_rows_backward(const View& scales, const View& logits, const View& labels,
+                                      const View& target);
+template <class T>
+void maxima(const View& source, int axis, bool finite, const View& target);
+template <class T>
+void extreme_positions(const View& source, int axis, bool largest, const View& target);
+template <class T>
+void norm_elements(const View& source, const View& target);
+template <class T>
+void cumulative_sums(const View& source, int axis, bool reverse, const View& target);
+void reduce_flags(const View& source, BooleanReduction reduction, const View& target);
+template <class T>
+void gather_elements(const View& source, int axis, const View& indices, const View& target);
+template <class T>
+void scatter_add_elements(const View& values, int axis, const View& indices, const View& target);
+OutsideIndex find_outside(const View& indices, std::int64_t bound);
 template <class T>
 bool any_non_finite(const View& source);
 
@@ -85,6 +102,44 @@ struct StridedWalk {
         index[a] = 0;
       }
       if (axis < 0) return;
+    }
+  }
+
+  /// Positions of the first `outer` axes.
+  std::int64_t positions(int outer) const noexcept {
+    std::int64_t count = 1;
+    for (int axis = 0; axis < outer; ++axis) count *= extents[static_cast<std::size_t>(axis)];
+    return count;
+  }
+
+  /// Offsets at one position of the first `outer` axes, counted row-major.
+  std::array<std::int64_t, operands> offsets_at(int outer, std::int64_t position) const noexcept {
+    std::array<std::int64_t, operands> offset{};
+    for (int axis = outer - 1; axis >= 0; --axis) {
+      const auto a = static_cast<std::size_t>(axis);
+      for (std::size_t k = 0; k < operands; ++k) offset[k] += position % extents[a] * strides[k][a];
+      position /= extents[a];
+    }
+    return offset;
+  }
+
+  /// Steps along the last axis; zeros if there is none.
+  std::array<std::int64_t, operands> last_steps() const noexcept {
+    std::array<std::int64_t, operands> steps{};
+    for (std::size_t k = 0; rank > 0 && k < operands; ++k)
+      steps[k] = strides[k][static_cast<std::size_t>(rank - 1)];
+    return steps;
+  }
+
+  /// Calls body(offsets, count) for the runs along the last axis that make up positions [begin, end) of all
+  /// axes.
+  template <class Body>
+  void for_runs(std::int64_t begin, std::int64_t end, Body&& body) const {
+    const std::int64_t length = rank ? extents[static_cast<std::size_t>(rank - 1)] : 1;
+    while (begin < end) {
+      const std::int64_t count = std::min(length - begin % length, end - begin);
+      body(offsets_at(rank, begin), count);
+      begin += count;
     }
   }
 };

@@ -48,6 +48,45 @@ HYPERTAPE_API Tensor sum(const Tensor& x, const std::vector<std::int64_t>& axes,
 HYPERTAPE_API Tensor mean(const Tensor& x);
 /// Mean over `axes`.
 HYPERTAPE_API Tensor mean(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Product of all elements, or over `axes`; 1 for none. Multiplied pairwise, never divided: derivatives of
+/// any order hold with any number of zeros among the factors.
+HYPERTAPE_API Tensor prod(const Tensor& x);
+HYPERTAPE_API Tensor prod(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Mean squared deviation from the mean: the sum of squares divided by (count - correction); correction 0 is
+/// the population's variance, 1 the unbiased estimate. Error unless 0 <= correction < count.
+HYPERTAPE_API Tensor variance(const Tensor& x);
+HYPERTAPE_API Tensor variance(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false,
+                              std::int64_t correction = 0);
+/// Largest (smallest) element. The first of equals, row-major, is taken and gets all of the gradient, at
+/// every order. A NaN beats every number, the first one wins. Error for no elements.
+HYPERTAPE_API Tensor max(const Tensor& x);
+HYPERTAPE_API Tensor max(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+HYPERTAPE_API Tensor min(const Tensor& x);
+HYPERTAPE_API Tensor min(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Where max (min) finds its element: its position along one axis, or row-major in all of x. int64.
+HYPERTAPE_API Tensor argmax(const Tensor& x);
+HYPERTAPE_API Tensor argmax(const Tensor& x, std::int64_t axis, bool keep = false);
+HYPERTAPE_API Tensor argmin(const Tensor& x);
+HYPERTAPE_API Tensor argmin(const Tensor& x, std::int64_t axis, bool keep = false);
+/// log(sum(exp(x))) without overflow. Of nothing, or of -inf alone: -inf, with gradient 0. A maximum of +inf
+/// gives +inf, whose gradient is NaN.
+HYPERTAPE_API Tensor logsumexp(const Tensor& x);
+HYPERTAPE_API Tensor logsumexp(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Euclidean norm, scaled where squares would overflow or underflow; 0 for none. Its derivatives at a norm of
+/// 0 are 0.
+HYPERTAPE_API Tensor norm(const Tensor& x);
+HYPERTAPE_API Tensor norm(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Sums of the elements up to and including each one along an axis; with `reverse`, from it to the end. Each
+/// is the other's adjoint.
+HYPERTAPE_API Tensor cumulative_sum(const Tensor& x, std::int64_t axis, bool reverse = false);
+/// Whether any (all) of a boolean tensor's elements are true: boolean, no elements giving false (true).
+HYPERTAPE_API Tensor any(const Tensor& x);
+HYPERTAPE_API Tensor any(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+HYPERTAPE_API Tensor all(const Tensor& x);
+HYPERTAPE_API Tensor all(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// How many of a boolean tensor's elements are true: int64.
+HYPERTAPE_API Tensor count(const Tensor& x);
+HYPERTAPE_API Tensor count(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
 /// Adds up what broadcasting to x's shape would have repeated; the adjoint of expand.
 HYPERTAPE_API Tensor sum_to(const Tensor& x, const Shape& shape);
 /// sum(a * b) without the intermediate tensor; one shape.
@@ -163,13 +202,63 @@ HYPERTAPE_API TensorList split_evenly(const Tensor& x, std::int64_t count, std::
 HYPERTAPE_API Tensor gather_labels(const Tensor& rows, const Tensor& labels);
 /// (N, classes) zeros with values[n] at [n, labels[n]]; the adjoint of gather_labels.
 HYPERTAPE_API Tensor scatter_labels(const Tensor& values, const Tensor& labels, std::int64_t classes);
-/// exp(x) / sum(exp(x)) along the last axis.
-HYPERTAPE_API Tensor softmax(const Tensor& x);
-/// Mean over n of -log softmax(logits)[n, labels[n]], rank 0; logits (N, C), N and C at least 1.
+/// labels.shape() + (classes) zeros with a one at each label; labels of any shape, a constant.
+HYPERTAPE_API Tensor one_hot(const Tensor& labels, std::int64_t classes, Dtype dtype = Dtype::float64);
+
+// --- Indexing: int64 indices from 0 to extent - 1; Error names the first one outside, with its place.
+// Gathered tensors are of any dtype. What meets in one element is added up in the order of the indices.
+/// result[.., i, ..] = x[.., indices[.., i, ..], ..] along the axis. Indices have x's rank and, on other
+/// axes, at most its extents; the result has their shape.
+HYPERTAPE_API Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& indices);
+/// Zeros of `shape` to which values[.., i, ..] is added at [.., indices[.., i, ..], ..]; values have the
+/// indices' shape. The adjoint of gather.
+HYPERTAPE_API Tensor scatter_add(const Shape& shape, std::int64_t axis, const Tensor& indices,
+                                 const Tensor& values);
+/// The same, added to x.
+HYPERTAPE_API Tensor scatter_add(Operand x, std::int64_t axis, const Tensor& indices, const Tensor& values);
+/// Whole slices of one axis, in the order of a vector of indices: rows of an embedding, a minibatch.
+HYPERTAPE_API Tensor index_select(const Tensor& x, std::int64_t axis, const Tensor& indices);
+/// Elements by their row-major positions in x; indices of any shape, which is the result's.
+HYPERTAPE_API Tensor take(const Tensor& x, const Tensor& indices);
+
+// --- Softmax and losses. A mean over N samples, the first axis, takes weights (N) where given: sum(w l) /
+// sum(w), differentiable in them, too; NaN where they add up to 0
+/// exp(x) / sum(exp(x)) along the axis; NaN where that is -inf alone.
+HYPERTAPE_API Tensor softmax(const Tensor& x, std::int64_t axis = -1);
+/// log(softmax(x)) without underflow.
+HYPERTAPE_API Tensor log_softmax(const Tensor& x, std::int64_t axis = -1);
+/// sum(weights * x) / sum(weights), rank 0; one shape, not empty.
+HYPERTAPE_API Tensor weighted_mean(const Tensor& x, const Tensor& weights);
+
+/// Weights of a cross entropy; absent ones count as ones.
+struct LossWeights {
+  Tensor samples{};  ///< (N)
+  Tensor classes{};  ///< (C)
+};
+/// Losses l[n] = -log softmax(logits)[n, labels[n]], shape (N), of logits (N, C), N and C at least 1. Labels
+/// are int64 of shape (N), or distributions in the logits' shape and dtype, rows that add up to 1: then l[n]
+/// = -sum_c labels[n, c] log softmax(logits)[n, c].
+HYPERTAPE_API Tensor softmax_cross_entropy_losses(const Tensor& logits, const Tensor& labels);
+/// Their mean, rank 0.
 HYPERTAPE_API Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels);
-/// scale / N * (softmax(logits) - one_hot(labels)): the gradient of the above times `scale` (one element).
+/// Their mean by sample weights. With class weights, the term of class c in sample n counts w[n, c] =
+/// samples[n] classes[c] labels[n, c] (one-hot if int64): the sum of w[n, c] (-log softmax(logits)[n, c])
+/// over both, divided by that of w[n, c].
+HYPERTAPE_API Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels,
+                                           const LossWeights& weights);
+/// scale / N * (softmax(logits) - one_hot(labels)): the gradient of the mean for int64 labels times `scale`
+/// (one element).
 HYPERTAPE_API Tensor softmax_cross_entropy_gradient(const Tensor& scale, const Tensor& logits,
                                                     const Tensor& labels);
+/// Mean of (prediction - target)^2, rank 0; one shape.
+HYPERTAPE_API Tensor mean_squared_error(const Tensor& prediction, const Tensor& target);
+HYPERTAPE_API Tensor mean_squared_error(const Tensor& prediction, const Tensor& target,
+                                        const Tensor& weights);
+/// Mean of -q log s(z) - (1 - q) log(1 - s(z)) for logits z and probabilities q of one shape, s the logistic
+/// function; finite for finite logits of any size.
+HYPERTAPE_API Tensor binary_cross_entropy_with_logits(const Tensor& logits, const Tensor& targets);
+HYPERTAPE_API Tensor binary_cross_entropy_with_logits(const Tensor& logits, const Tensor& targets,
+                                                      const Tensor& weights);
 
 // --- Derivatives
 /// The same values, constant for every derivative.

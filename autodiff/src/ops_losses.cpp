@@ -1,0 +1,151 @@
+// Softmax along any axis, and losses: written with public operations, but for cross entropies of int64 labels
+// (ops_labels.cpp).
+#include "checks.h"
+#include "hypertape/autodiff/ops.h"
+#include "integer_labels.h"
+#include "softmax_shift.h"
+
+namespace hypertape {
+namespace detail {
+namespace {
+
+// The normalised axis and the shift along it; the shift cancels.
+struct Shifted {
+  std::int64_t axis;
+  Tensor shift;
+};
+Shifted shifted_along(const char* op, const Tensor& x, std::int64_t axis) {
+  require_floating(op, x);
+  const int a = normalize_axis(op, axis, x.shape());
+  if (x.extent(a) == 0) fail(op, "needs elements along axis ", a, " of shape ", x.shape());
+  std::array<bool, max_rank> reduced{};
+  reduced[static_cast<std::size_t>(a)] = true;
+  return {a, softmax_shift(x, reduced)};
+}
+
+void require_weights(const char* op, const char* what, const Tensor& weights, std::int64_t count,
+                     const Tensor& like) {
+  require_same_dtype(op, weights, like);
+  if (weights.shape() != Shape{count})
+    fail(op, what, " have shape ", weights.shape(), ", expected (", count, ")");
+}
+
+void require_one_shape(const char* op, const Tensor& a, const Tensor& b) {
+  require_same_dtype(op, a, b);
+  if (a.shape() != b.shape()) fail(op, "shapes differ: ", a.shape(), " and ", b.shape());
+  if (a.size() == 0) fail(op, "of empty tensors of shape ", a.shape());
+}
+
+bool are_integers(const char* op, const Tensor& labels) {
+  return header_of(op, labels).dtype == Dtype::int64;
+}
+
+// Distributions as labels: rows like those of the logits.
+void require_distributions(const char* op, const Tensor& logits, const Tensor& labels) {
+  require_one_shape(op, logits, labels);
+  if (logits.rank() != 2) fail(op, "needs rows of shape (N, C), not ", logits.shape());
+}
+
+Tensor distribution_losses(const Tensor& logits, const Tensor& labels) {
+  return negate(sum(labels * log_softmax(logits), {1}));
+}
+
+// Elementwise losses to a weighted mean over the first axis.
+Tensor mean_of_samples(const char* op, const Tensor& losses, const Tensor& weights) {
+  if (losses.rank() == 0) fail(op, "weights need samples along a first axis; the operands are scalars");
+  require_weights(op, "weights", weights, losses.extent(0), losses);
+  const std::int64_t samples = losses.extent(0);
+  return weighted_mean(mean(reshape(losses, {samples, losses.size() / samples}), {1}), weights);
+}
+
+Tensor squared_errors(const Tensor& prediction, const Tensor& target) {
+  require_one_shape("mean_squared_error", prediction, target);
+  return square(prediction - target);
+}
+
+Tensor binary_losses(const Tensor& z, const Tensor& q) {
+  require_one_shape("binary_cross_entropy_with_logits", z, q);
+  // max(z, 0) - z q + log(1 + exp(-|z|)). The sign is a constant, chosen at 0 as relu's derivative is, so
+  // that the derivatives of every order are right there, too.
+  const Tensor two = Tensor::full(Shape{}, 2.0, z.dtype());
+  const Tensor sign = 1.0 - masked(two, stop_gradient(z));
+  return (relu(z) - z * q) + log(exp(sign * z) + 1.0);
+}
+
+}  // namespace
+}  // namespace detail
+
+Tensor softmax(const Tensor& x, std::int64_t axis) {
+  const detail::Shifted by = detail::shifted_along("softmax", x, axis);
+  const Tensor e = exp(x - by.shift);
+  return e / sum(e, {by.axis}, true);
+}
+
+Tensor log_softmax(const Tensor& x, std::int64_t axis) {
+  const detail::Shifted by = detail::shifted_along("log_softmax", x, axis);
+  const Tensor z = x - by.shift;
+  return z - log(sum(exp(z), {by.axis}, true));
+}
+
+Tensor weighted_mean(const Tensor& x, const Tensor& weights) {
+  detail::require_one_shape("weighted_mean", x, weights);
+  return dot(x, weights) / sum(weights);
+}
+
+Tensor softmax_cross_entropy_losses(const Tensor& logits, const Tensor& labels) {
+  constexpr const char* op = "softmax_cross_entropy_losses";
+  if (detail::are_integers(op, labels)) return detail::integer_cross_entropy_losses(op, logits, labels);
+  detail::require_distributions(op, logits, labels);
+  return detail::distribution_losses(logits, labels);
+}
+
+Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels) {
+  constexpr const char* op = "softmax_cross_entropy";
+  if (detail::are_integers(op, labels)) return detail::integer_cross_entropy(logits, labels);
+  detail::require_distributions(op, logits, labels);
+  return mean(detail::distribution_losses(logits, labels));
+}
+
+Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const LossWeights& weights) {
+  constexpr const char* op = "softmax_cross_entropy";
+  const bool integers = detail::are_integers(op, labels), by_class = weights.classes.defined();
+  if (!by_class && !weights.samples.defined()) return softmax_cross_entropy(logits, labels);
+  Tensor losses;
+  if (integers)
+    losses = detail::integer_cross_entropy_losses(op, logits, labels);
+  else
+    detail::require_distributions(op, logits, labels);
+  const std::int64_t samples = logits.extent(0), classes = logits.extent(1);
+  if (by_class) detail::require_weights(op, "class weights", weights.classes, classes, logits);
+  if (weights.samples.defined())
+    detail::require_weights(op, "sample weights", weights.samples, samples, logits);
+
+  if (integers) {
+    Tensor weight = by_class ? take(weights.classes, labels) : weights.samples;
+    if (by_class && weights.samples.defined()) weight = weight * weights.samples;
+    return weighted_mean(losses, weight);
+  }
+  if (!by_class) return weighted_mean(detail::distribution_losses(logits, labels), weights.samples);
+  const Tensor weighted = labels * weights.classes;
+  losses = detail::distribution_losses(logits, weighted);
+  const Tensor totals = sum(weighted, {1});
+  if (!weights.samples.defined()) return sum(losses) / sum(totals);
+  return dot(losses, weights.samples) / dot(totals, weights.samples);
+}
+
+Tensor mean_squared_error(const Tensor& prediction, const Tensor& target) {
+  return mean(detail::squared_errors(prediction, target));
+}
+Tensor mean_squared_error(const Tensor& prediction, const Tensor& target, const Tensor& weights) {
+  return detail::mean_of_samples("mean_squared_error", detail::squared_errors(prediction, target), weights);
+}
+
+Tensor binary_cross_entropy_with_logits(const Tensor& logits, const Tensor& targets) {
+  return mean(detail::binary_losses(logits, targets));
+}
+Tensor binary_cross_entropy_with_logits(const Tensor& logits, const Tensor& targets, const Tensor& weights) {
+  return detail::mean_of_samples("binary_cross_entropy_with_logits", detail::binary_losses(logits, targets),
+                                 weights);
+}
+
+}  // namespace hypertape

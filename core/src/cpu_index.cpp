@@ -1,0 +1,115 @@
+// Gather and scatter along one axis. Indices are checked before they come here.
+//
+// A target element of scatter_add gets its terms in ascending order along the axis, whatever the layout and
+// the number of threads: lines are shared out, never the positions of one line.
+#include <cstring>
+
+#include "cpu_lines.h"
+#include "loops.h"
+
+namespace hypertape::detail {
+namespace {
+
+constexpr std::int64_t run_grain = 16384;
+
+// target[j] = source[j * step + index[j] * axis_step]
+template <class T>
+void gather_run(const T* source, std::int64_t step, std::int64_t axis_step, const std::int64_t* index,
+                std::int64_t index_step, T* target, std::int64_t count) {
+  if (index_step == 0) {
+    const T* run = source + *index * axis_step;
+    if (step == 1) {
+      std::memcpy(target, run, static_cast<std::size_t>(count) * sizeof(T));
+      return;
+    }
+    for (std::int64_t j = 0; j < count; ++j) target[j] = run[j * step];
+    return;
+  }
+  for (std::int64_t j = 0; j < count; ++j) target[j] = source[j * step + index[j * index_step] * axis_step];
+}
+
+}  // namespace
+
+template <class T>
+void gather_elements(const View& source, int axis, const View& indices, const View& target) {
+  if (target.size == 0) return;
+  StridedWalk<3> walk;
+  for (int a = 0; a < target.rank; ++a)
+    walk.add_axis(target.extents[a],
+                  {a == axis ? 0 : source.strides[a], indices.strides[a], target.strides[a]}, 3);
+  const std::array<std::int64_t, 3> steps = walk.last_steps();
+  const std::int64_t axis_step = source.strides[axis];
+  parallel_ranges(target.size, run_grain, [&](std::int64_t begin, std::int64_t end) {
+    walk.for_runs(begin, end, [&](const std::array<std::int64_t, 3>& offset, std::int64_t count) {
+      gather_run(source.as<T>() + offset[0], steps[0], axis_step, indices.as<std::int64_t>() + offset[1],
+                 steps[1], target.as<T>() + offset[2], count);
+    });
+  });
+}
+
+template <class T>
+void scatter_add_elements(const View& values, int axis, const View& indices, const View& target) {
+  fill_elements<T>(target, 0.0);
+  if (values.size == 0) return;
+  const Lines<3> lines(values.extents, values.rank, axis, {values.strides, indices.strides, target.strides});
+  const std::array<std::int64_t, 3> steps = lines.inner.last_steps();
+  const std::int64_t length = values.extents[axis], value_step = values.strides[axis],
+                     index_step = indices.strides[axis], target_step = target.strides[axis];
+  const bool rows = steps[0] == 1 && steps[1] == 0 && steps[2] == 1;
+  lines.for_each_block(length, [&](const std::array<std::int64_t, 3>& at, std::int64_t begin,
+                                   std::int64_t end) {
+    const T* x = values.as<T>() + at[0];
+    const std::int64_t* index = indices.as<std::int64_t>() + at[1];
+    T* y = target.as<T>() + at[2];
+    if (lines.inner.rank == 0) {
+      for (std::int64_t i = 0; i < length; ++i) y[index[i * index_step] * target_step] += x[i * value_step];
+      return;
+    }
+    for (std::int64_t i = 0; i < length; ++i, x += value_step, index += index_step) {
+      lines.inner.for_runs(begin, end, [&](const std::array<std::int64_t, 3>& offset, std::int64_t count) {
+        const T* from = x + offset[0];
+        const std::int64_t* where = index + offset[1];
+        T* to = y + offset[2];
+        if (rows) return loops<T>().accumulate(count, from, to + *where * target_step);
+        for (std::int64_t j = 0; j < count; ++j)
+          to[where[j * steps[1]] * target_step + j * steps[2]] += from[j * steps[0]];
+      });
+    }
+  });
+}
+
+OutsideIndex find_outside(const View& indices, std::int64_t bound) {
+  if (indices.size == 0) return {};
+  StridedWalk<1> walk;
+  for (int axis = 0; axis < indices.rank; ++axis)
+    // A broadcast axis repeats what its first position shows.
+    walk.add_axis(indices.strides[axis] == 0 ? 1 : indices.extents[axis], {indices.strides[axis]}, 1);
+  const std::int64_t step = walk.last_steps()[0];
+  const auto outside = [bound](std::int64_t index) {
+    return static_cast<std::uint64_t>(index) >= static_cast<std::uint64_t>(bound);
+  };
+  bool found = false;
+  walk.for_runs(0, walk.positions(walk.rank), [&](const std::array<std::int64_t, 1>& at, std::int64_t count) {
+    const std::int64_t* index = indices.as<std::int64_t>() + at[0];
+    for (std::int64_t j = 0; j < count; ++j) found |= outside(index[j * step]);
+  });
+  if (!found) return {};
+  StridedWalk<1> all;
+  for (int axis = 0; axis < indices.rank; ++axis)
+    all.add_axis(indices.extents[axis], {indices.strides[axis]}, 1);
+  for (std::int64_t position = 0;; ++position) {
+    const std::int64_t index = indices.as<std::int64_t>()[all.offsets_at(all.rank, position)[0]];
+    if (outside(index)) return {position, index};
+  }
+}
+
+#define HYPERTAPE_GATHER(T) template void gather_elements<T>(const View&, int, const View&, const View&);
+HYPERTAPE_GATHER(float)
+HYPERTAPE_GATHER(double)
+HYPERTAPE_GATHER(std::int64_t)
+HYPERTAPE_GATHER(bool)
+#undef HYPERTAPE_GATHER
+template void scatter_add_elements<float>(const View&, int, const View&, const View&);
+template void scatter_add_elements<double>(const View&, int, const View&, const View&);
+
+}  // namespace hypertape::detail

@@ -1,0 +1,50 @@
+// Kernels that walk along one axis of arrays which share the other axes.
+#pragma once
+
+#include "cpu_loops.h"
+#include "hypertape/core/parallel.h"
+
+namespace hypertape::detail {
+
+/// The axes before the one that is walked (outer) and those behind it (inner), for several operands. A line
+/// is one position of both.
+template <int operands>
+struct Lines {
+  StridedWalk<operands> outer, inner;
+
+  Lines(const std::int64_t* extents, int rank, int axis,
+        const std::array<const std::int64_t*, operands>& strides) {
+    for (int a = 0; a < rank; ++a) {
+      if (a == axis) continue;
+      std::array<std::int64_t, operands> steps;
+      for (std::size_t k = 0; k < operands; ++k) steps[k] = strides[k][a];
+      (a < axis ? outer : inner).add_axis(extents[a], steps, operands);
+    }
+  }
+
+  /// Calls body(offsets, begin, end) for blocks of lines, shared between threads: the inner positions
+  /// [begin, end) behind one outer position, where the operands have those offsets. `length` is that of a
+  /// line.
+  template <class Body>
+  void for_each_block(std::int64_t length, const Body& body) const {
+    constexpr std::int64_t grain = 16384, narrowest = 16;  // narrower blocks would share cache lines
+    const std::int64_t outer_count = outer.positions(outer.rank), inner_count = inner.positions(inner.rank);
+    if (outer_count == 0 || inner_count == 0) return;
+    const std::int64_t line = std::max<std::int64_t>(length, 1), slab = line * inner_count;
+    if (slab <= grain) {
+      parallel_ranges(outer_count, grain / slab, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t o = begin; o < end; ++o)
+          body(outer.offsets_at(outer.rank, o), std::int64_t{0}, inner_count);
+      });
+      return;
+    }
+    const std::int64_t width = std::max(grain / line, narrowest);
+    const std::int64_t pieces = (inner_count + width - 1) / width;
+    parallel_chunks(outer_count * pieces, [&](std::int64_t task) {
+      const std::int64_t begin = task % pieces * width;
+      body(outer.offsets_at(outer.rank, task / pieces), begin, std::min(inner_count, begin + width));
+    });
+  }
+};
+
+}  // namespace hypertape::detail
