@@ -13,7 +13,7 @@ struct Masked {
   static constexpr unsigned uses[] = {uses_second};
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
-  static constexpr double kink = no_kink;
+  static constexpr double kink[] = {no_kink, 0.0};  // where the mask changes there is a jump
   static auto value(Constant, const auto& t, const auto& y) {
     using bodies::masked;
     return masked(t, y);

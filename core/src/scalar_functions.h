@@ -1,19 +1,23 @@
 // The scalar functions beyond exp, log and tanh, under the rules of scalar_math.h: the same bits on every
-// instruction set, no branches, no library.
+// instruction set, no branches, no library. All vectorise from AVX2 on; SSE2, which has no 64-bit comparison
+// of integers, runs pow, sin, cos and atan2 one by one.
 //
 // Where a float would need coefficients of its own, it is computed as a double and rounded once.
 //
-//   function              largest error found, ulp (double; float)      remarks
-//   expm1, log1p          0.95, 0.90; 0.97, 0.91                        relative, however small x is
+// Largest errors in ulp over some 10^6 numbers, double and float:
+//
 //   sqrt, floor, round    correctly rounded
-//   rsqrt                 1.0; 1.0
-//   sigmoid               2.2; 2.3                                      both tails down to denormals
-//   softplus              1.4; 1.4
-//   pow                   0.7; 0.51                                     exact where the result is a number
-//   sin, cos              0.8; 0.51                                     NaN beyond |x| = 2^30
-//   atan2                 1.4; 0.51
-//   erf                   1.0; 0.51
-//   normal_cdf            4.0; 0.51                                     the lower tail too
+//   expm1                 1.20, 1.11      relative, however small x is
+//   log1p                 0.87, 0.83      relative, however small x is
+//   rsqrt                 1.49, 1.48
+//   sigmoid               2.3,  2.4       both tails, down to denormal results
+//   softplus              1.6,  1.6       the lower tail too
+//   pow                   0.68, 0.50      exact where the result is a number of the format
+//   sin, cos              0.80, 0.50      NaN beyond |x| = 2^30, where the reduction would not be exact
+//   atan2                 1.7,  0.50
+//   erf                   1.4,  0.50      relative, however small x is
+//   normal_cdf            5.6,  0.50      the lower tail too
+//   normal_density        2.1,  0.50
 //
 // Polynomials are minimax fits (Remez exchange in 60 digits); comments give their relative errors.
 #pragma once
@@ -49,21 +53,16 @@ HYPERTAPE_ALWAYS_INLINE Pair two_product(double a, double b) {
   return {product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low};
 }
 
-/// exp(x.high + x.low), as math::exp but with 1 + r added exactly.
+/// exp(x.high + x.low), as math::exp but with 1 + r added exactly; -746 <= x.high <= 710.
 HYPERTAPE_ALWAYS_INLINE double exp_of(Pair x) {
   using F = Format<double>;
-  const bool below = x.high<F::exp_lowest, above = x.high> F::exp_highest;
-  const double low_clamped = below ? F::exp_lowest : x.high;
-  const double clamped = above ? F::exp_highest : low_clamped;
-  const double rest = (below | above) ? 0.0 : x.low;
-
   constexpr double magic = F::round_magic + 2.0 * F::bias;
-  const double shifted = clamped * F::log2_e + magic;
+  const double shifted = x.high * F::log2_e + magic;
   const double k = shifted - magic;
-  const double high = clamped - k * F::ln2_high;
+  const double high = x.high - k * F::ln2_high;
   const double low = k * F::ln2_low;
-  const double r = high - low;
-  const double r_error = ((high - r) - low) + rest;
+  const double rounded = high - low;
+  const auto [r, r_error] = quick_two_sum(rounded, ((high - rounded) - low) + x.low);
   // (exp(r) - 1 - r - r^2/2) / r^3 for |r| <= ln(2)/2: exp to 2^-64.
   const double tail =
       polynomial(r, 0x1.555555555555bp-3, 0x1.555555555555ap-5, 0x1.111111110ebfcp-7, 0x1.6c16c16c14215p-10,
@@ -106,11 +105,35 @@ HYPERTAPE_ALWAYS_INLINE Pair log_of(double x) {
   return quick_two_sum(sum.high, sum.low + (fraction_low + k * F::ln2_low));
 }
 
+/// log(1 + x) for -1 < x < infinity; loses the sign of -0.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T log1p_of(T x) {
+  using F = Format<T>;
+  const T u = T(1) + x, part = u - x;
+  const T lost = (x - (u - part)) + (T(1) - part);
+  const auto [fraction, k] = split_exponent(u);
+  const bool near = k == T(0);  // then 1 + fraction + lost is 1 + x itself
+  const T f = near ? x : fraction;
+  const T correction = near ? T(0) : lost / u;
+
+  const T s = f / (T(2) + f);
+  const T z = s * s;
+  const T half_square = T(0.5) * f * f;
+  const T rest = s * (half_square + z * log_tail(z)) + (k * F::ln2_low + correction);
+  return k * F::ln2_high - ((half_square - rest) - f);
+}
+
 /// Whether x >= 0 is an integer.
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE bool is_integer(T x) {
   constexpr T magic = T(1) / std::numeric_limits<T>::epsilon();
   return (x >= magic) | ((x + magic) - magic == x);
+}
+
+/// Beyond 2^65 every base but 1 over- or underflows.
+HYPERTAPE_ALWAYS_INLINE double bounded_exponent(double y) {
+  const double not_below = y < -0x1p65 ? -0x1p65 : y;
+  return not_below > 0x1p65 ? 0x1p65 : not_below;
 }
 
 /// x^y from |x|^y, which matters for 0 < |x| < infinity only; the rest as in C.
@@ -168,7 +191,7 @@ HYPERTAPE_ALWAYS_INLINE double sine_or_cosine(const Angle& angle, Bits<double> q
 /// Phi(-v) exp(v^2/2) of the normal distribution, 0 <= v <= 40, to 2^-55.9.
 HYPERTAPE_ALWAYS_INLINE double scaled_normal_tail(double v) {
   const double q = 1.0 / (v + 3.0);
-  const double t = 1.0 - 6.0 * q;
+  const double t = (v - 3.0) * q;
   return q * polynomial(
                  t, 0x1.754a751a56f4ap-1, -0x1.04c7295a48f35p-1, 0x1.d71387c654ce0p-3, -0x1.832dbf6991ad2p-5,
                  -0x1.56d8e3d8000d3p-7, 0x1.c8f52c317eab3p-8, 0x1.0d608c95a5d7dp-10, -0x1.12285ecef7fa7p-10,
@@ -184,8 +207,8 @@ HYPERTAPE_ALWAYS_INLINE double bounded(double x, double limit) {
   const double magnitude = math::abs(x);
   return magnitude > limit ? limit : magnitude;
 }
-/// Beyond this Phi and the density are zero.
-inline constexpr double normal_end = 40.0;
+/// Here exp(-v^2/2) is the smallest number, and Phi and the density are zero.
+inline constexpr double normal_end = 38.6;
 
 /// exp(-v^2/2): the square keeps its rounding error, which the exponential would magnify.
 HYPERTAPE_ALWAYS_INLINE double bell(double v) {
@@ -229,33 +252,23 @@ HYPERTAPE_ALWAYS_INLINE T expm1(T x) {
   const T low = k * F::ln2_low;
   const T r = high - low;
   const T r_error = (high - r) - low;
-  const T series = r + (r_error + (r * r) * (T(0.5) + r * detail::exp_tail(r)));
+  const T rest = r_error + (r * r) * (T(0.5) + r * detail::exp_tail(r));
   const T scale = detail::from_bits<T>((detail::to_bits(shifted) - 1) << F::mantissa_bits);
-  const T value = ((scale - T(0.5)) + scale * series) * T(2);
+  // The two leading terms nearly cancel for k = 1: their sum keeps its rounding error.
+  const T first = scale - T(0.5), second = scale * r;
+  const T sum = first + second;
+  const T value = (sum + ((second - (sum - first)) + scale * rest)) * T(2);
   return math::abs(x) < tiny ? x : value;
 }
 
 /// log(1 + x): the logarithm of the rounded sum u, corrected by what the rounding lost over u.
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE T log1p(T x) {
-  using F = detail::Format<T>;
   constexpr T infinity = std::numeric_limits<T>::infinity();
-  const T u = T(1) + x, part = u - x;
-  const T lost = (x - (u - part)) + (T(1) - part);
-  const auto [fraction, k] = detail::split_exponent(u);
-  const bool near = k == T(0);  // then 1 + fraction + lost is 1 + x itself
-  const T f = near ? x : fraction;
-  const T correction = near ? T(0) : lost / u;
-
-  const T s = f / (T(2) + f);
-  const T z = s * s;
-  const T half_square = T(0.5) * f * f;
-  const T rest = s * (half_square + z * detail::log_tail(z)) + (k * F::ln2_low + correction);
-  const T finite = k * F::ln2_high - ((half_square - rest) - f);
   const T outside = x == T(-1) ? -infinity : std::numeric_limits<T>::quiet_NaN();
   const T special = x <= T(-1) ? outside : x;
   const bool ordinary = (x > T(-1)) & (x < infinity) & (x != T(0));
-  return ordinary ? finite : special;
+  return ordinary ? detail::log1p_of(x) : special;
 }
 
 /// 1 / (1 + exp(-x)), with the exponential of -|x| so that neither tail is lost.
@@ -276,22 +289,23 @@ HYPERTAPE_ALWAYS_INLINE T sigmoid_slope(T x) {
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE T softplus(T x) {
   const T e = math::exp(-math::abs(x));
-  return (x > T(0) ? x : T(0)) + math::log1p(e);
+  return (x > T(0) ? x : T(0)) + detail::log1p_of(e);
 }
 
 /// x^y as C defines it; 1 where x is 1 or y is 0, even beside NaN.
 HYPERTAPE_ALWAYS_INLINE double pow(double x, double y) {
-  // Beyond 2^65 every base but 1 over- or underflows.
-  const double low_clamped = y < -0x1p65 ? -0x1p65 : y;
-  const double exponent = low_clamped > 0x1p65 ? 0x1p65 : low_clamped;
+  const double exponent = detail::bounded_exponent(y);
   const detail::Pair logarithm = detail::log_of(math::abs(x));
   const detail::Pair product = detail::two_product(exponent, logarithm.high);
-  return detail::signed_power(x, y, detail::exp_of({product.high, product.low + exponent * logarithm.low}));
+  // Within these bounds the exponential over- and underflows by itself.
+  const double high = math::max(-746.0, math::min(710.0, product.high));
+  const double low = math::abs(product.high) < 800.0 ? product.low + exponent * logarithm.low : 0.0;
+  const double power = detail::exp_of({high, low});
+  return detail::signed_power(x, y, power);
 }
 HYPERTAPE_ALWAYS_INLINE float pow(float x, float y) {
-  const double base = x, exponent = y;
-  return static_cast<float>(
-      detail::signed_power(base, exponent, math::exp(exponent * math::log(math::abs(base)))));
+  const double base = x, exponent = detail::bounded_exponent(y);
+  return static_cast<float>(detail::signed_power(base, y, math::exp(exponent * math::log(math::abs(base)))));
 }
 
 /// NaN beyond |x| = 2^30.
