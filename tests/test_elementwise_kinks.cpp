@@ -140,6 +140,9 @@ TEST_CASE("clamp: at a bound as inside; high wins where the bounds cross") {
   const auto clamp = [](const Tensor& x) { return ht::clamp(x, -1, 2); };
   expect_slopes("clamp", clamp, {-2, -1, 0, 2, 3, inf, -inf, not_a_number},
                 {-1, -1, 0, 2, 2, 2, -1, not_a_number}, {0, 1, 1, 1, 0, 0, 0, 1});
+  expect_same("NaN bounds",
+              elements(ht::clamp(vector({1, 1}), vector({not_a_number, 0}), vector({2, not_a_number}))),
+              {not_a_number, not_a_number});
   expect_same("one-sided", elements(ht::clamp(vector({-3, 7, inf}), 0, inf)), {0, 7, inf});
   const TensorList x = {vector({-2, -1, 0, 2, 3, 0, 5}), vector({-1, -1, -1, -1, -1, 3, 3}),
                         vector({2, 2, 2, 2, 2, 1, 1})};

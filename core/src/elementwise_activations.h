@@ -14,12 +14,12 @@ struct Masked {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink[] = {no_kink, 0.0};  // where the mask changes there is a jump
-  static auto value(Constant, const auto& t, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& t, const auto& y) {
     using bodies::masked;
     return masked(t, y);
   }
   template <int>
-  static auto pull(Constant, const auto& s, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& s, const auto& y) {
     using bodies::masked;
     return masked(s, y);
   }
@@ -32,12 +32,12 @@ struct Relu {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
-  static auto value(Constant, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
     using bodies::masked;
     return masked(x, x);
   }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
     using bodies::masked;
     return masked(t, y);
   }
@@ -50,9 +50,9 @@ struct Tanh {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 8;
-  static auto value(Constant, const auto& x) { return math::tanh(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::tanh(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
     using bodies::minus_from;
     return t * minus_from(Constant{1.0}, y * y);
   }
@@ -67,9 +67,9 @@ struct Sigmoid {
   static constexpr double kink = no_kink;
   static constexpr int cost = 6;
   static constexpr int pull_cost = 6;
-  static auto value(Constant, const auto& x) { return math::sigmoid(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::sigmoid(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::sigmoid_slope;
     return t * sigmoid_slope(x);
   }
@@ -83,9 +83,9 @@ struct Softplus {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 8;
-  static auto value(Constant, const auto& x) { return math::softplus(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::softplus(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::sigmoid;
     return t * sigmoid(x);
   }
@@ -98,9 +98,11 @@ struct LeakyRelu {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
-  static auto value(Constant c, const auto& x) { return x > 0 ? x : bodies::times(x, c); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) {
+    return x > 0 ? x : bodies::times(x, c);
+  }
   template <int>
-  static auto pull(Constant c, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant c, const auto& t, const auto& x) {
     using bodies::leaking;
     return leaking(t, x, c);
   }
@@ -114,11 +116,11 @@ struct Silu {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 6, pull_cost = 8;
-  static auto value(Constant, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
     return math::max(x, decltype(x + x)(-1000)) * math::sigmoid(x);
   }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::sigmoid, bodies::sigmoid_slope, bodies::within;
     const auto& near = within(x, Constant{1000.0});
     return t * (sigmoid(near) + near * sigmoid_slope(near));
@@ -133,11 +135,11 @@ struct Gelu {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 16, pull_cost = 24;
-  static auto value(Constant, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
     return math::max(x, decltype(x + x)(-40)) * math::normal_cdf(x);
   }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::normal_cdf, bodies::normal_density, bodies::within;
     const auto& near = within(x, Constant{40.0});
     return t * (normal_cdf(near) + near * normal_density(near));
@@ -155,13 +157,13 @@ struct GeluTanh {
   static constexpr int cost = 6, pull_cost = 10;
   static constexpr Constant factor{0x1.9884533d43651p+0};  // 2 sqrt(2/pi)
   static constexpr Constant cubic{0.044715};
-  static auto value(Constant, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
     using bodies::plus, bodies::times;
     const auto argument = times(x * plus(times(x * x, cubic), Constant{1.0}), factor);
     return math::max(x, decltype(x + x)(-100)) * math::sigmoid(argument);
   }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::plus, bodies::sigmoid, bodies::sigmoid_slope, bodies::times, bodies::within;
     const auto& near = within(x, Constant{100.0});
     const auto& square = times(near * near, cubic);

@@ -13,9 +13,9 @@ struct Add {
   static constexpr bool fused[] = {false, false};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& a, const auto& b) { return a + b; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) { return a + b; }
   template <int>
-  static auto pull(Constant, const auto& t) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t) {
     return t;
   }
 };
@@ -26,9 +26,9 @@ struct Subtract {
   static constexpr bool fused[] = {false, false};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& a, const auto& b) { return a - b; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) { return a - b; }
   template <int operand>
-  static auto pull(Constant, const auto& t) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t) {
     if constexpr (operand == 0)
       return t;
     else
@@ -43,9 +43,9 @@ struct Multiply {
   static constexpr bool product[] = {true, true};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& a, const auto& b) { return a * b; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) { return a * b; }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& other) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& other) {
     return t * other;
   }
 };
@@ -58,9 +58,11 @@ struct MultiplyAdd {
   static constexpr bool product[] = {true, true, false};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}, {-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& a, const auto& b, const auto& c) { return a * b + c; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b, const auto& c) {
+    return a * b + c;
+  }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto&... other) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto&... other) {
     if constexpr (operand == 2)
       return t;
     else
@@ -75,9 +77,9 @@ struct WeightedSquare {
   static constexpr bool fused[] = {true, true};
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& l, const auto& x) { return l * (x * x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& l, const auto& x) { return l * (x * x); }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& a, const auto&... x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& a, const auto&... x) {
     if constexpr (operand == 0)
       return t * (a * a);
     else
@@ -91,9 +93,9 @@ struct Divide {
   static constexpr bool fused[] = {false, true};
   static constexpr Interval domain[] = {{-3, 3}, {0.5, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& a, const auto& b) { return a / b; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) { return a / b; }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& b, const auto&... y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& b, const auto&... y) {
     if constexpr (operand == 0)
       return t / b;
     else
@@ -107,9 +109,9 @@ struct Negate {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& x) { return -x; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return -x; }
   template <int>
-  static auto pull(Constant, const auto& t) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t) {
     return -t;
   }
 };
@@ -120,9 +122,9 @@ struct Square {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& x) { return x * x; }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return x * x; }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     return t * (x + x);
   }
 };
@@ -133,9 +135,9 @@ struct AddScalar {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant c, const auto& x) { return bodies::plus(x, c); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) { return bodies::plus(x, c); }
   template <int>
-  static auto pull(Constant, const auto& t) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t) {
     return t;
   }
 };
@@ -146,9 +148,9 @@ struct MultiplyScalar {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant c, const auto& x) { return bodies::times(x, c); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) { return bodies::times(x, c); }
   template <int>
-  static auto pull(Constant c, const auto& t) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant c, const auto& t) {
     using bodies::times;
     return times(t, c);
   }
@@ -161,9 +163,9 @@ struct DivideScalar {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant c, const auto& x) { return bodies::over(x, c); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) { return bodies::over(x, c); }
   template <int>
-  static auto pull(Constant c, const auto& t) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant c, const auto& t) {
     using bodies::over;
     return over(t, c);
   }
@@ -176,9 +178,9 @@ struct ScalarDivide {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{0.5, 3}};
   static constexpr double kink = no_kink;
-  static auto value(Constant c, const auto& x) { return bodies::under(c, x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) { return bodies::under(c, x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x, const auto& y) {
     return -(t * y) / x;
   }
 };
@@ -191,9 +193,9 @@ struct Sqrt {
   static constexpr Interval domain[] = {{0.3, 4}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 2;
-  static auto value(Constant, const auto& x) { return math::sqrt(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::sqrt(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
     return t / (y + y);
   }
 };
@@ -206,9 +208,9 @@ struct Rsqrt {
   static constexpr Interval domain[] = {{0.3, 4}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 3;
-  static auto value(Constant, const auto& x) { return math::rsqrt(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::rsqrt(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
     using bodies::times;
     return t * times(y * (y * y), Constant{-0.5});
   }
@@ -221,9 +223,9 @@ struct Abs {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
-  static auto value(Constant, const auto& x) { return math::abs(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::abs(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::with_sign;
     return with_sign(t, x);
   }
@@ -236,7 +238,7 @@ struct Sign {
   static constexpr std::array<bool, 0> fused{};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
-  static auto value(Constant, const auto& x) { return math::sign(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::sign(x); }
 };
 
 /// The largest integer not above x. No derivative.
@@ -246,7 +248,7 @@ struct Floor {
   static constexpr std::array<bool, 0> fused{};
   static constexpr Interval domain[] = {{-1.8, -1.2}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& x) { return math::floor(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::floor(x); }
 };
 
 /// The nearest integer, halves to even. No derivative.
@@ -256,7 +258,7 @@ struct Round {
   static constexpr std::array<bool, 0> fused{};
   static constexpr Interval domain[] = {{0.6, 1.4}};
   static constexpr double kink = no_kink;
-  static auto value(Constant, const auto& x) { return math::round(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::round(x); }
 };
 
 /// The larger, NaN if either is. Where a = b, each operand has half the derivative.
@@ -266,9 +268,11 @@ struct Maximum {
   static constexpr bool fused[] = {true, true};
   static constexpr Interval domain[] = {{-3, 3}, {-0.05, 0.05}};
   static constexpr double kink[] = {0.0, no_kink};
-  static auto value(Constant, const auto& a, const auto& b) { return math::max(a, b); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) {
+    return math::max(a, b);
+  }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& a, const auto& b) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& a, const auto& b) {
     if constexpr (operand == 0)
       return bodies::share_of_larger(t, a, b);
     else
@@ -283,9 +287,11 @@ struct Minimum {
   static constexpr bool fused[] = {true, true};
   static constexpr Interval domain[] = {{-3, 3}, {-0.05, 0.05}};
   static constexpr double kink[] = {0.0, no_kink};
-  static auto value(Constant, const auto& a, const auto& b) { return math::min(a, b); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) {
+    return math::min(a, b);
+  }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& a, const auto& b) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& a, const auto& b) {
     if constexpr (operand == 0)
       return bodies::share_of_larger(t, b, a);
     else
@@ -302,11 +308,14 @@ struct Clamp {
   static constexpr bool fused[] = {true, true, true};
   static constexpr Interval domain[] = {{-3, 3}, {-0.05, 0.05}, {5, 6}};
   static constexpr double kink[] = {0.0, no_kink, no_kink};
-  static auto value(Constant, const auto& x, const auto& low, const auto& high) {
-    return math::min(math::max(x, low), high);
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x, const auto& low, const auto& high) {
+    const auto raised = x < low ? low : x;
+    const auto both = raised > high ? high : raised;
+    return ((low != low) | (high != high)) ? low + high : both;
   }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& x, const auto& low, const auto& high) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x, const auto& low,
+                                           const auto& high) {
     if constexpr (operand == 0)
       return bodies::passed_by_clamp(t, x, low, high);
     else if constexpr (operand == 1)

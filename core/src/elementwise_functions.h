@@ -14,9 +14,9 @@ struct Exp {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 4;
-  static auto value(Constant, const auto& x) { return math::exp(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::exp(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
     return t * y;
   }
 };
@@ -28,9 +28,9 @@ struct Log {
   static constexpr Interval domain[] = {{0.3, 4}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 4;
-  static auto value(Constant, const auto& x) { return math::log(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::log(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     return t / x;
   }
 };
@@ -43,9 +43,9 @@ struct Expm1 {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 4;
-  static auto value(Constant, const auto& x) { return math::expm1(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::expm1(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::exp;
     return t * exp(x);
   }
@@ -59,9 +59,9 @@ struct Log1p {
   static constexpr Interval domain[] = {{-0.7, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 5;
-  static auto value(Constant, const auto& x) { return math::log1p(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::log1p(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::plus;
     return t / plus(x, Constant{1.0});
   }
@@ -76,9 +76,12 @@ struct Pow {
   static constexpr Interval domain[] = {{0.5, 3}, {-2, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 20;
-  static auto value(Constant, const auto& a, const auto& b) { return math::pow(a, b); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) {
+    return math::pow(a, b);
+  }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& a, const auto& b, const auto&... y) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& a, const auto& b,
+                                           const auto&... y) {
     if constexpr (operand == 0) {
       using bodies::base_for_slope, bodies::plus, bodies::pow;
       return t * (b * pow(base_for_slope(a, b), plus(b, Constant{-1.0})));
@@ -97,11 +100,11 @@ struct PowScalar {
   static constexpr Interval domain[] = {{0.5, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 20;
-  static auto value(Constant c, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) {
     return math::pow(x, static_cast<std::decay_t<decltype(x)>>(c.value));
   }
   template <int>
-  static auto pull(Constant c, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant c, const auto& t, const auto& x) {
     using bodies::power_slope;
     return t * power_slope(x, c);
   }
@@ -114,9 +117,9 @@ struct Sin {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 8;
-  static auto value(Constant, const auto& x) { return math::sin(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::sin(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::cos;
     return t * cos(x);
   }
@@ -129,9 +132,9 @@ struct Cos {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 8;
-  static auto value(Constant, const auto& x) { return math::cos(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::cos(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::sin;
     return -(t * sin(x));
   }
@@ -146,9 +149,11 @@ struct Atan2 {
   static constexpr double kink = no_kink;
   static constexpr int cost = 8;
   static constexpr int pull_cost = 4;
-  static auto value(Constant, const auto& y, const auto& x) { return math::atan2(y, x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& y, const auto& x) {
+    return math::atan2(y, x);
+  }
   template <int operand>
-  static auto pull(Constant, const auto& t, const auto& y, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y, const auto& x) {
     using bodies::over_square_sum;
     if constexpr (operand == 0)
       return t * over_square_sum(x, y);
@@ -165,9 +170,9 @@ struct Erf {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 12;
-  static auto value(Constant, const auto& x) { return math::erf(x); }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::erf(x); }
   template <int>
-  static auto pull(Constant, const auto& t, const auto& x) {
+  HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::exp;
     using bodies::times;
     return times(t * exp(-(x * x)), Constant{0x1.20dd750429b6dp+0});

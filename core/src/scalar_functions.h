@@ -130,23 +130,19 @@ HYPERTAPE_ALWAYS_INLINE bool is_integer(T x) {
   return (x >= magic) | ((x + magic) - magic == x);
 }
 
-/// Beyond 2^65 every base but 1 over- or underflows.
-HYPERTAPE_ALWAYS_INLINE double bounded_exponent(double y) {
-  const double not_below = y < -0x1p65 ? -0x1p65 : y;
-  return not_below > 0x1p65 ? 0x1p65 : not_below;
-}
-
-/// x^y from |x|^y, which matters for 0 < |x| < infinity only; the rest as in C.
+/// x^y from |x|^y, which matters for 0 < |x| < infinity and |y| <= 2^65 only: beyond, all but 1 over- or
+/// underflows. The rest as in C.
 HYPERTAPE_ALWAYS_INLINE double signed_power(double x, double y, double power) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   const double base = math::abs(x), exponent = math::abs(y);
-  const bool is_zero = base == 0.0, is_infinite = base == infinity;
-  const double extreme = is_zero == (y > 0.0) ? 0.0 : infinity;
-  const double magnitude = (is_zero | is_infinite) ? extreme : power;
+  const bool ends = (base == 0.0) | (base == infinity) | (exponent > 0x1p65);
+  const double end = (base > 1.0) == (y > 0.0) ? infinity : 0.0;
+  const double inside = ends ? end : power;
+  const double magnitude = base == 1.0 ? 1.0 : inside;
   const bool integer = is_integer(exponent), odd = integer & !is_integer(0.5 * exponent);
   const bool negative = (to_bits(x) >> 63) != 0;
   const double value = (negative & odd) ? -magnitude : magnitude;
-  const bool complex = (x < 0.0) & !integer & !is_infinite;
+  const bool complex = (x < 0.0) & !integer & (base < infinity);
   const double real = complex ? std::numeric_limits<double>::quiet_NaN() : value;
   const double passed = ((x != x) | (y != y)) ? x + y : real;
   return ((x == 1.0) | (y == 0.0)) ? 1.0 : passed;
@@ -294,18 +290,18 @@ HYPERTAPE_ALWAYS_INLINE T softplus(T x) {
 
 /// x^y as C defines it; 1 where x is 1 or y is 0, even beside NaN.
 HYPERTAPE_ALWAYS_INLINE double pow(double x, double y) {
-  const double exponent = detail::bounded_exponent(y);
   const detail::Pair logarithm = detail::log_of(math::abs(x));
-  const detail::Pair product = detail::two_product(exponent, logarithm.high);
+  const detail::Pair product = detail::two_product(y, logarithm.high);
   // Within these bounds the exponential over- and underflows by itself.
   const double high = math::max(-746.0, math::min(710.0, product.high));
-  const double low = math::abs(product.high) < 800.0 ? product.low + exponent * logarithm.low : 0.0;
+  const double low = math::abs(product.high) < 800.0 ? product.low + y * logarithm.low : 0.0;
   const double power = detail::exp_of({high, low});
   return detail::signed_power(x, y, power);
 }
 HYPERTAPE_ALWAYS_INLINE float pow(float x, float y) {
-  const double base = x, exponent = detail::bounded_exponent(y);
-  return static_cast<float>(detail::signed_power(base, y, math::exp(exponent * math::log(math::abs(base)))));
+  const double base = x, exponent = y;
+  return static_cast<float>(
+      detail::signed_power(base, exponent, math::exp(exponent * math::log(math::abs(base)))));
 }
 
 /// NaN beyond |x| = 2^30.
