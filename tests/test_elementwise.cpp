@@ -41,15 +41,14 @@ struct Op {
 
 template <class S>
 Op describe(const char* name, ladder::Function run, std::function<TensorList(TensorList&&)> run_given) {
-  Op op{name,
-        static_cast<std::size_t>(S::arity),
-        {},
-        {S::kink, S::kink, S::kink},
-        std::move(run),
-        std::move(run_given)};
-  for (std::size_t i = 0; i < op.arity; ++i) op.domain[i] = S::domain[i];
-  // Where the mask changes there is a jump, though not in what `masked` counts as its derivative.
-  if (op.name == "masked") op.kink[1] = 0.0;
+  Op op{name, static_cast<std::size_t>(S::arity), {}, {}, std::move(run), std::move(run_given)};
+  for (std::size_t i = 0; i < op.arity; ++i) {
+    op.domain[i] = S::domain[i];
+    if constexpr (std::is_array_v<decltype(S::kink)>)
+      op.kink[i] = S::kink[i];
+    else
+      op.kink[i] = S::kink;
+  }
   return op;
 }
 
@@ -105,6 +104,41 @@ Reference reference(const std::string& name, long double a, long double b, long 
   if (name == "multiply_scalar") return {a * c, std::abs(a * c)};
   if (name == "divide_scalar") return {a / c, std::abs(a / c)};
   if (name == "scalar_divide") return {c / a, std::abs(c / a)};
+  if (name == "sqrt") return {std::sqrt(a), std::sqrt(a)};
+  if (name == "rsqrt") return {1 / std::sqrt(a), 1 / std::sqrt(a)};
+  if (name == "abs") return {std::abs(a), std::abs(a)};
+  if (name == "sign") return {a > 0 ? 1.0L : -1.0L, 1.0L};
+  if (name == "floor") return {std::floor(a), std::abs(a)};
+  if (name == "round") return {std::nearbyint(a), std::abs(a)};
+  if (name == "maximum") return {std::max(a, b), std::abs(a) + std::abs(b)};
+  if (name == "minimum") return {std::min(a, b), std::abs(a) + std::abs(b)};
+  if (name == "clamp") return {std::min(std::max(a, b), third), std::abs(a) + std::abs(b)};
+  if (name == "expm1") return {std::expm1(a), std::max(std::abs(std::expm1(a)), std::abs(a) * std::exp(a))};
+  if (name == "log1p") return {std::log1p(a), std::max(std::abs(std::log1p(a)), std::abs(a / (1 + a)))};
+  if (name == "pow") {
+    const long double y = std::pow(a, b);
+    return {y, y * (1 + std::abs(b) + std::abs(b * std::log(a)))};
+  }
+  if (name == "pow_scalar") return {std::pow(a, c), std::pow(a, c) * (1 + std::abs(c))};
+  if (name == "sin") return {std::sin(a), std::max(std::abs(std::sin(a)), std::abs(a * std::cos(a)))};
+  if (name == "cos") return {std::cos(a), std::max(std::abs(std::cos(a)), std::abs(a * std::sin(a)))};
+  if (name == "atan2") return {std::atan2(a, b), std::abs(std::atan2(a, b))};
+  if (name == "erf") return {std::erf(a), std::abs(std::erf(a))};
+  const long double sigmoid = 1 / (1 + std::exp(-a));
+  if (name == "sigmoid") return {sigmoid, sigmoid * (1 + std::abs(a))};
+  if (name == "softplus") return {std::log1p(std::exp(a)), std::log1p(std::exp(a)) + std::abs(a) * sigmoid};
+  if (name == "leaky_relu") return {a > 0 ? a : c * a, std::abs(c * a)};
+  if (name == "silu") return {a * sigmoid, std::abs(a) * sigmoid * (1 + std::abs(a))};
+  if (name == "gelu") {
+    const long double phi = std::erfc(-a / std::sqrt(2.0L)) / 2;
+    return {a * phi, std::abs(a) * (phi + std::exp(-a * a / 2))};
+  }
+  if (name == "gelu_tanh") {
+    // The factor as the definition has it, rounded to double: 0.044715.
+    const long double pi = std::acos(-1.0L), cubic = 0.044715;
+    const long double y = a * (1 + std::tanh(std::sqrt(2 / pi) * (a + cubic * a * a * a))) / 2;
+    return {y, std::abs(y) * (1 + a * a)};
+  }
   FAIL("no reference values for " << name << ": add a line here");
   return {};
 }
