@@ -11,7 +11,7 @@ namespace hypertape {
 /// An aligned table for people: what was trained, the rows, and what the columns mean.
 std::string table_report(const Comparison& comparison);
 
-/// Rows under a header with the names of the JSON keys, "problem", "optimizer" and "dtype" first; what is not
+/// Rows under a header with the names of the JSON keys, and "problem", "optimizer", "dtype"; what is not
 /// defined is empty.
 std::string csv_report(const Comparison& comparison);
 
