@@ -90,11 +90,15 @@ CompareOptions parse(const Words& words) {
 
 TEST_CASE("compare: in float32 every method follows the float64 reference, with every optimizer") {
   // T = 12 steps, each with sums of up to 64 terms and as many roundings of 6e-8; their effects add up to
-  // about T sqrt(64) 6e-8 = 6e-6 while the adjoint does not grow. Adam divides by small roots, which costs
-  // more.
-  for (const auto& [optimizer, bound] :
-       {std::pair(Optimizer::sgd, 1e-5), std::pair(Optimizer::nesterov, 1e-5),
-        std::pair(Optimizer::adam, 1e-4)}) {
+  // about T sqrt(64) 6e-8 = 6e-6 while the adjoint does not grow. Adam's move g / (|g| + 1e-8) is nearly the
+  // sign of g, and its derivative a difference in which |g| / 1e-8 times as much cancels: 1e3 for weights
+  // from unused pixels, which the penalty of 1e-4 alone moves. Only log_l2 reads those, and
+  // along a direction its derivative cancels once more.
+  for (const Optimizer optimizer : {Optimizer::sgd, Optimizer::nesterov, Optimizer::adam}) {
+    const bool is_adam = optimizer == Optimizer::adam;
+    const auto bound_of = [&](const std::string& group) {
+      return is_adam && group == "log_l2" ? 1e-3 : 1e-5;
+    };
     const Comparison comparison = compare(small_options(optimizer, Dtype::float32));
     CHECK(comparison.failure.empty());
     CHECK(comparison.dtype == "float32");
@@ -110,18 +114,18 @@ TEST_CASE("compare: in float32 every method follows the float64 reference, with 
       REQUIRE(row.relative_error);
       if (row.method == "ridders") {
         // It judges the reference, in float64.
-        CHECK(*row.relative_error <= 1e-6);
+        CHECK(*row.relative_error <= (is_adam ? 1e-4 : 1e-6));
         continue;
       }
       CHECK(*row.relative_error > 1e-9);
-      CHECK(*row.relative_error <= bound);
+      CHECK(*row.relative_error <= bound_of(row.group));
       CHECK(row.status == "exact");
       if (row.method == "checkpointed") CHECK(*row.relative_error == *row_of(tape, row.group).relative_error);
     }
     const Comparison twice = compare(small_options(optimizer, Dtype::float64));
-    CHECK(*comparison.last_loss == doctest::Approx(*twice.last_loss).epsilon(bound));
+    CHECK(*comparison.last_loss == doctest::Approx(*twice.last_loss).epsilon(1e-5));
     CHECK(*comparison.last_loss != *twice.last_loss);
-    CHECK(*comparison.validation_loss == doctest::Approx(*twice.validation_loss).epsilon(bound));
+    CHECK(*comparison.validation_loss == doctest::Approx(*twice.validation_loss).epsilon(1e-5));
     CHECK(*row_of(tape, "log_l2").peak_bytes <
           0.7 * static_cast<double>(*rows_of(twice, "unrolled")[0].peak_bytes));
   }
