@@ -63,7 +63,7 @@ class Comparer {
       result_.groups.emplace_back(h.names()[i], h.tensors()[i].size());
     result_.parameters = problem().parameters;
     result_.steps = problem().problem.steps;
-    result_.dtype = name_of(h.tensors().front().dtype());
+    result_.dtype = name_of(dtype());
     result_.threads = thread_count();
   }
 
@@ -99,6 +99,7 @@ class Comparer {
   const ComparedProblem& reference_problem() const noexcept {
     return subject_.reference ? *subject_.reference : subject_.problem;
   }
+  Dtype dtype() const { return problem().hyperparameters.tensors().front().dtype(); }
   double steps() const { return static_cast<double>(problem().problem.steps); }
 
   // Computes the reference. Returns the label of the method whose own result it is; empty if it is none's.
@@ -109,8 +110,13 @@ class Comparer {
       result_.validation_loss = reference_.value;
       return "";
     }
-    ComparedMethod method = unrolled(per_step_, problem().problem.steps);
-    if (!fits(method)) method = checkpointed(per_step_, problem().problem.steps);
+    // The reference's elements may be larger than the methods'.
+    const double wider = subject_.reference
+                             ? static_cast<double>(sizeof(double)) / static_cast<double>(size_of(dtype()))
+                             : 1.0;
+    const BytesPerStep per_step = {wider * per_step_.tape, wider * per_step_.state};
+    ComparedMethod method = unrolled(per_step, problem().problem.steps);
+    if (!fits(method)) method = checkpointed(per_step, problem().problem.steps);
     result_.reference = method.label() + (subject_.reference ? " in float64" : "");
     reference_ = measure(method, reference_problem());
     if (reference_.status != bilevel::Status::diverged) result_.validation_loss = reference_.value;
@@ -155,8 +161,8 @@ class Comparer {
     per_step_.tape = (tape_bytes(more) - tape_bytes(few)) / static_cast<double>(more - few);
     // A weight and its velocity, or both moments of Adam.
     const double state_tensors = options_.training.optimizer == Optimizer::adam ? 3.0 : 2.0;
-    per_step_.state = state_tensors * static_cast<double>(size_of(options_.training.dtype)) *
-                      static_cast<double>(problem().parameters);
+    per_step_.state =
+        state_tensors * static_cast<double>(size_of(dtype())) * static_cast<double>(problem().parameters);
     // Close to the limit other programs would suffer.
     constexpr double usable = 0.8;
     const std::int64_t available = available_memory();

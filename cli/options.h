@@ -39,8 +39,8 @@ struct TrainingOptions {
   Optimizer optimizer = Optimizer::sgd;
   /// Of all numbers, which are rounded to it.
   Dtype dtype = Dtype::float64;
-  double rate =
-      0.05;  ///< initial learning rate, every step and layer; the command line's default for Adam is less
+  /// Initial learning rate, every step and layer; the command line's default for Adam is less.
+  double rate = 0.05;
   double momentum = 0.9;  ///< initial momentum (Adam: beta1), every step; rounded to a multiple of 2^-16
   double l2 = 1e-4;       ///< initial weight decay, every weight
   std::vector<std::string> groups = {std::begin(group_names), std::end(group_names)};
