@@ -47,12 +47,14 @@ Dataset digits(std::int64_t samples) {
 
 int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& err) {
   if (options.output) require_writable(*options.output);
-  const Dataset data = options.data
-                           ? read_data(*options.data, options.labels, options.label_column, options.samples)
-                           : digits(options.samples);
+  const auto data = [&] {
+    return options.data ? read_data(*options.data, options.labels, options.label_column, options.samples)
+                        : digits(options.samples);
+  };
   const bool on_terminal = &err == &std::cerr && ::isatty(STDERR_FILENO) == 1;
   Progress progress(on_terminal ? &err : nullptr);
-  const Comparison comparison = compare(data, options, progress);
+  const Comparison comparison = options.problem == ProblemKind::net ? compare(data(), options, progress)
+                                                                    : compare_closed(options, progress);
   progress.clear();
   const std::string text = report(comparison, options.format);
   if (options.output)
