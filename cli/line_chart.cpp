@@ -52,7 +52,7 @@ class Axes {
 
   bool shows(double x, double y) const {
     // Far from overflow, so that differences and margins are finite.
-    constexpr double largest = 1e300, smallest = 1e-300;
+    constexpr double largest = 1e200, smallest = 1e-200;
     return std::abs(x) < largest && std::abs(y) < largest && (!logarithmic_ || y > smallest);
   }
   double across(double x) const { return left + plot_width * (x - x_.low) / (x_.high - x_.low); }
@@ -174,8 +174,9 @@ std::vector<double> linear_ticks(double low, double high) {
                                : rough <= 5.0 * power ? 5.0
                                                       : 10.0);
   std::vector<double> ticks;
-  // Adding 0 turns a negative zero into a positive one.
-  for (double k = std::ceil(low / step) + 0.0; k * step <= high; k += 1.0) ticks.push_back(k * step);
+  // Adding 0 turns a negative zero into a positive one; rounding may put the first tick below the range.
+  for (double k = std::ceil(low / step) + 0.0; k * step <= high; k += 1.0)
+    if (k * step >= low) ticks.push_back(k * step);
   return ticks;
 }
 

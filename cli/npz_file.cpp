@@ -112,6 +112,8 @@ std::string npz_bytes(const NamedArrays& arrays) {
 }
 
 NamedArrays read_npz(std::string_view bytes, const std::string& name) {
+  // libzip would take no bytes for an archive without entries.
+  if (bytes.empty()) fail(reading, name, ": not a zip archive that can be read: it is empty");
   ZipError error;
   Source source(zip_source_buffer_create(bytes.data(), bytes.size(), 0, error.get()));
   if (!source) fail(reading, name, ": ", error.text());

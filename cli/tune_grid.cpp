@@ -37,14 +37,15 @@ std::vector<double> geometric(double low, double high, std::int64_t count) {
 }  // namespace
 
 std::vector<GridRecord> grid_points(std::int64_t runs, const TrainingOptions& options) {
-  constexpr double rate_factor = 16.0, momentum_factor = 5.0, decay_factor = 100.0, least_momentum = 0.1;
+  constexpr double rate_factor = 16.0, decay_factor = 100.0;
+  constexpr double towards_one = 10.0, away_from_one = 5.0, least_momentum = 0.1;
   const auto [rates, momenta, decays] = levels_for(runs);
   const double rest = 1.0 - options.momentum;
   std::vector<GridRecord> grid;
   for (const double rate : geometric(options.rate / rate_factor, options.rate * rate_factor, rates))
     for (const double left :
-         geometric(rest / momentum_factor,
-                   std::max(rest, std::min(rest * momentum_factor, 1.0 - least_momentum)), momenta))
+         geometric(rest / towards_one, std::max(rest, std::min(rest * away_from_one, 1.0 - least_momentum)),
+                   momenta))
       for (const double decay : geometric(options.l2 / decay_factor, options.l2 * decay_factor, decays))
         grid.push_back({rate, representable_momentum(1.0 - left), decay, std::nullopt});
   return grid;

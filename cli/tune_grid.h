@@ -14,7 +14,7 @@ namespace hypertape {
 /// decay around those of `options`, rates changing slowest. On logarithmic scales, evenly:
 ///
 ///     rate          from 1/16 to 16 times the option's
-///     1 - momentum  from 1/5 to 5 times, but momentum at least 0.1
+///     1 - momentum  from 1/10 to 5 times, but momentum at least 0.1
 ///     weight decay  from 1/100 to 100 times
 ///
 /// There are as many rates as momenta or more, as many momenta as decays or more, and not more than twice as

@@ -77,13 +77,14 @@ Quality quality(const Samples& samples, const nn::Mlp& net, const NamedTensors& 
 
 Quality training_quality(const TuneData& data, const nn::Mlp& net, const NamedTensors& parameters) {
   const std::vector<Samples>& batches = data.training->batches;
-  Quality mean;
+  Quality total;
   for (const Samples& batch : batches) {
     const Quality each = quality(batch, net, parameters);
-    mean.loss += each.loss / static_cast<double>(batches.size());
-    mean.accuracy += each.accuracy / static_cast<double>(batches.size());
+    total.loss += each.loss;
+    total.accuracy += each.accuracy;
   }
-  return mean;
+  const auto count = static_cast<double>(batches.size());
+  return {total.loss / count, total.accuracy / count};
 }
 
 Evaluation evaluate(const TuneData& data, const TrainingProblem& training,
