@@ -181,6 +181,16 @@ TEST_CASE("the validation loss falls, and the best hyperparameters are the resul
   }
 }
 
+TEST_CASE("the result is the best outer step, also when it is not the last one") {
+  TuneOptions options = small_tune_options();
+  options.outer_steps = 12;
+  options.outer.rate = 1.0;
+  const TuneResult result = tuned(first_digits(130), options);
+  CHECK(result.best_step > 0);
+  CHECK(result.best_step < 11);
+  CHECK(result.after->validation.loss == lowest_validation_loss(result));
+}
+
 TEST_CASE("the first outer step moves every hyperparameter against its gradient by the rate") {
   TuneOptions options = small_tune_options();
   const TemporaryFolder folder;
