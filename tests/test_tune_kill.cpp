@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 constexpr const char* folder_variable = "HYPERTAPE_TEST_TUNE_FOLDER";
 
 Words words_for(const std::string& folder) {
-  return with(small_tune, {"--outer-steps", "30", "--steps", "20", "--layers", "10,10", "--baseline",
+  return with(small_tune, {"--outer-steps", "15", "--steps", "20", "--layers", "10,10", "--baseline",
                            "--penalties", "weight", "--output", folder});
 }
 
