@@ -2,21 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
+#include <functional>
 #include <limits>
-#include <memory>
-#include <sstream>
 
 #include "available_memory.h"
+#include "compared_methods.h"
+#include "convert.h"
 #include "directional_rows.h"
-#include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/hypergradient.h"
 #include "hypertape/core/parallel.h"
 #include "measures.h"
 #include "progress.h"
 #include "readable.h"
 #include "thread_count_scope.h"
-#include "training_problem.h"
 
 namespace hypertape {
 namespace {
@@ -27,115 +25,58 @@ bool contains(const std::vector<std::string>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-std::int64_t square_root_of(std::int64_t steps) {
-  return static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(steps))));
-}
-
-// A reverse method with its settings.
-struct ReverseMethod {
-  bilevel::Estimator estimator;
-  std::string setting;
-  double bytes = 0.0;  // estimate of what it needs at its peak; 0 if that does not grow with T
-
-  std::string label() const { return estimator.name() + (setting.empty() ? "" : ", " + setting); }
+// What is compared, and what it is compared with: the same problem in float64, or a closed form.
+struct Subject {
+  ComparedProblem problem;
+  std::optional<ComparedProblem> reference = {};  // absent: the problem itself
+  std::optional<Hypergradient> closed_form = {};
+  // The problem with fewer steps, to measure a tape's growth; empty where no tape is large.
+  std::function<ComparedProblem(std::int64_t steps)> with_steps = {};
 };
-
-// About how many plain training runs a reverse method takes.
-constexpr double typical_reverse_runs = 4.0;
-
-// Bytes that methods hold for each step they remember.
-struct BytesPerStep {
-  double tape = 0.0, state = 0.0;
-};
-
-double checkpointed_bytes(const BytesPerStep& per_step, std::int64_t checkpoints, std::int64_t steps) {
-  const auto longest = static_cast<double>((steps + checkpoints - 1) / checkpoints);
-  return per_step.state * static_cast<double>(checkpoints) + per_step.tape * longest;
-}
-
-ReverseMethod checkpointed(const BytesPerStep& per_step, std::int64_t checkpoints, std::int64_t steps) {
-  const bilevel::Estimator estimator = bilevel::Checkpointed{checkpoints};
-  return {estimator, estimator.setting(), checkpointed_bytes(per_step, checkpoints, steps)};
-}
-
-// In the order of method_names.
-std::vector<ReverseMethod> reverse_methods(const CompareOptions& options, const BytesPerStep& per_step) {
-  std::vector<ReverseMethod> methods;
-  const std::int64_t steps = options.training.steps;
-  const auto all_steps = static_cast<double>(steps);
-  if (contains(options.methods, "unrolled"))
-    methods.push_back({bilevel::Unrolled{}, "", per_step.tape * all_steps});
-  if (contains(options.methods, "checkpointed")) {
-    // Half the square root of T, the root itself, and two and a half times that: 5, 10, 25 at T = 100.
-    const std::int64_t root = square_root_of(steps);
-    std::int64_t last = 0;
-    for (const std::int64_t budget : {root / 2, root, root * 5 / 2}) {
-      const std::int64_t possible = std::clamp<std::int64_t>(budget, 1, steps);
-      if (possible != last) methods.push_back(checkpointed(per_step, possible, steps));
-      last = possible;
-    }
-  }
-  if (contains(options.methods, "trajectory"))
-    methods.push_back({bilevel::Trajectory{}, "", per_step.state * all_steps});
-  if (contains(options.methods, "reversible")) methods.push_back({bilevel::Reversible{}, "", 0.0});
-  return methods;
-}
-
-std::string status_of(const Hypergradient& result) {
-  std::ostringstream text;
-  text << bilevel::name_of(result.status);
-  text.precision(3);
-  if (result.status == bilevel::Status::chaotic) {
-    text << " (adjoint grew " << result.adjoint_growth << " times)";
-  } else if (result.status == bilevel::Status::diverged) {
-    if (result.failed_step >= 0)
-      text << " at step " << result.failed_step;
-    else
-      text << " (" << result.message << ')';
-  }
-  return text.str();
-}
 
 class Comparer {
  public:
-  Comparer(const Dataset& data, const CompareOptions& options, Progress& progress)
-      : options_(options),
-        progress_(progress),
-        data_(prepare_data(data, options.training)),
-        training_(make_training_problem(data_, options.training)) {
-    training_.problem.on_step = [this](std::int64_t step, double loss) {
+  /// `result`: what is known before anything runs.
+  Comparer(Subject subject, const CompareOptions& options, Comparison result, Progress& progress)
+      : options_(options), progress_(progress), subject_(std::move(subject)), result_(std::move(result)) {
+    const auto on_step = [this](std::int64_t step, double loss) {
       if (records_losses_) {
         if (step == 0) result_.first_loss = loss;
         result_.last_loss = loss;
       }
       progress_.step();
     };
-    describe(data);
+    subject_.problem.problem.on_step = on_step;
+    if (subject_.reference) subject_.reference->problem.on_step = on_step;
+    const NamedTensors& h = problem().hyperparameters;
+    for (std::size_t i = 0; i < h.size(); ++i)
+      result_.groups.emplace_back(h.names()[i], h.tensors()[i].size());
+    result_.parameters = problem().parameters;
+    result_.steps = problem().problem.steps;
+    result_.dtype = name_of(dtype());
+    result_.threads = thread_count();
   }
 
   Comparison run() {
     time_training();
     measure_memory();
-    const std::vector<ReverseMethod> methods = reverse_methods(options_, per_step_);
-    expect_work(methods);
-    ReverseMethod reference{bilevel::Unrolled{}, "", per_step_.tape * steps()};
-    if (!fits(reference))
-      reference = checkpointed(per_step_, square_root_of(options_.training.steps), options_.training.steps);
-    result_.reference = reference.label();
-    reference_ = measure(reference);
-    if (reference_.status != bilevel::Status::diverged) result_.validation_loss = reference_.value;
-    const DirectionalRows directional(training_, options_.training, reference_, status_of(reference_),
+    const std::vector<ComparedMethod> reverse = reverse_methods(options_.methods, problem(), per_step_),
+                                      approximate =
+                                          approximate_methods(options_.methods, problem(), per_step_,
+                                                              subject_.closed_form.has_value());
+    expect_work(reverse, approximate);
+    const std::string measured = find_reference();
+    const DirectionalRows directional(reference_problem(), problem(), reference_, options_.training.seed,
                                       progress_);
     if (contains(options_.methods, "ridders")) append(directional.ridders());
-    for (const ReverseMethod& method : methods) {
-      if (!fits(method))
-        append(skipped_rows(method));
-      else if (method.label() == reference.label())
+    for (const ComparedMethod& method : reverse) {
+      if (method.label() == measured)
         append(rows_of(reference_, method.setting));
       else
-        append(rows_of(measure(method), method.setting));
+        append_rows(method);
     }
     if (contains(options_.methods, "forward")) append(directional.forward());
+    for (const ComparedMethod& method : approximate) append_rows(method);
     if (result_.training_run_seconds) time_training();
     for (ComparisonRow& row : result_.rows)
       if (row.seconds && result_.training_run_seconds)
@@ -144,24 +85,32 @@ class Comparer {
   }
 
  private:
-  double steps() const { return static_cast<double>(options_.training.steps); }
+  const ComparedProblem& problem() const noexcept { return subject_.problem; }
+  const ComparedProblem& reference_problem() const noexcept {
+    return subject_.reference ? *subject_.reference : subject_.problem;
+  }
+  Dtype dtype() const { return problem().hyperparameters.tensors().front().dtype(); }
+  double steps() const { return static_cast<double>(problem().problem.steps); }
 
-  void describe(const Dataset& data) {
-    result_.data_name = data.name;
-    result_.features = data.features;
-    result_.classes = data.classes;
-    result_.training_samples = data_->training_samples;
-    result_.validation_samples = data.samples - data_->training_samples;
-    result_.sizes = training_.net.sizes();
-    result_.activation = nn::name_of(training_.net.activation());
-    result_.parameters = training_.net.parameter_count();
-    const NamedTensors& h = training_.hyperparameters;
-    for (std::size_t i = 0; i < h.size(); ++i)
-      result_.groups.emplace_back(h.names()[i], h.tensors()[i].size());
-    result_.steps = options_.training.steps;
-    result_.batch = options_.training.batch;
-    result_.dtype = name_of(h.tensors().front().dtype());
-    result_.threads = thread_count();
+  // Computes the reference. Returns the label of the method whose own result it is; empty if it is none's.
+  std::string find_reference() {
+    if (subject_.closed_form) {
+      reference_ = *subject_.closed_form;
+      result_.reference = "the closed form";
+      result_.validation_loss = reference_.value;
+      return "";
+    }
+    // The reference's elements may be larger than the methods'.
+    const double wider = subject_.reference
+                             ? static_cast<double>(sizeof(double)) / static_cast<double>(size_of(dtype()))
+                             : 1.0;
+    const BytesPerStep per_step = {wider * per_step_.tape, wider * per_step_.state};
+    ComparedMethod method = unrolled(per_step, problem().problem.steps);
+    if (!fits(method)) method = checkpointed(per_step, problem().problem.steps);
+    result_.reference = method.label() + (subject_.reference ? " in float64" : "");
+    reference_ = measure(method, reference_problem());
+    if (reference_.status != bilevel::Status::diverged) result_.validation_loss = reference_.value;
+    return subject_.reference ? "" : method.label();
   }
 
   // Adds five plain runs, fewer if they take long; the unit is the median of all. A run that is not counted
@@ -178,7 +127,7 @@ class Comparer {
       progress_.begin("training", steps());
       const auto start = std::chrono::steady_clock::now();
       try {
-        bilevel::train(training_.problem, training_.hyperparameters);
+        bilevel::train(problem().problem, problem().hyperparameters);
       } catch (const bilevel::TrainingDiverged& error) {
         records_losses_ = false;
         note_failure("training", error.what());
@@ -198,10 +147,12 @@ class Comparer {
   // The tape of a few steps, from which that of all is extrapolated. Short runs are not worth it.
   void measure_memory() {
     constexpr std::int64_t few = 4, more = 12, short_run = 100;
-    if (options_.training.steps <= short_run) return;
+    if (!subject_.with_steps || options_.training.steps <= short_run) return;
     per_step_.tape = (tape_bytes(more) - tape_bytes(few)) / static_cast<double>(more - few);
-    constexpr double state_tensors = 2.0;  // a weight and its velocity
-    per_step_.state = state_tensors * sizeof(double) * static_cast<double>(training_.net.parameter_count());
+    // A weight and its velocity, or both moments of Adam.
+    const double state_tensors = options_.training.optimizer == Optimizer::adam ? 3.0 : 2.0;
+    per_step_.state =
+        state_tensors * static_cast<double>(size_of(dtype())) * static_cast<double>(problem().parameters);
     // Close to the limit other programs would suffer.
     constexpr double usable = 0.8;
     const std::int64_t available = available_memory();
@@ -212,36 +163,37 @@ class Comparer {
   }
 
   double tape_bytes(std::int64_t few_steps) const {
-    TrainingOptions options = options_.training;
-    options.steps = few_steps;
-    const TrainingProblem training = make_training_problem(data_, options);
-    return static_cast<double>(bilevel::hypergradient(training.problem, training.validation_loss,
-                                                      training.hyperparameters, bilevel::Unrolled{})
-                                   .cost.peak_bytes);
+    const ComparedProblem few = subject_.with_steps(few_steps);
+    return static_cast<double>(
+        bilevel::hypergradient(few.problem, few.outer, few.hyperparameters, bilevel::Unrolled{})
+            .cost.peak_bytes);
   }
 
-  bool fits(const ReverseMethod& method) const { return method.bytes <= usable_bytes_; }
+  bool fits(const ComparedMethod& method) const { return method.bytes <= usable_bytes_; }
 
-  void expect_work(const std::vector<ReverseMethod>& methods) {
-    const DirectionalPlan plan = directional_plan(training_, options_.training);
+  int repeats_of(const ComparedMethod& method) const { return method.is_exact ? repeats_ : 1; }
+
+  void expect_work(const std::vector<ComparedMethod>& reverse,
+                   const std::vector<ComparedMethod>& approximate) {
+    const DirectionalPlan plan = directional_plan(problem());
     const double directions =
-        static_cast<double>(plan.directions) * static_cast<double>(training_.hyperparameters.size());
-    double runs = contains(options_.methods, "unrolled") ? 0.0 : typical_reverse_runs * repeats_;
-    for (const ReverseMethod& method : methods)
-      if (fits(method)) runs += typical_reverse_runs * repeats_;
+        static_cast<double>(plan.directions) * static_cast<double>(problem().hyperparameters.size());
+    double runs = contains(options_.methods, "unrolled") ? 0.0 : ComparedMethod::typical_runs * repeats_;
+    for (const std::vector<ComparedMethod>& methods : {reverse, approximate})
+      for (const ComparedMethod& method : methods)
+        if (fits(method) && method.refusal.empty()) runs += ComparedMethod::typical_runs * repeats_of(method);
     if (contains(options_.methods, "ridders")) runs += directions * plan.ridders_runs;
     if (contains(options_.methods, "forward")) runs += directions * plan.forward_runs;
     progress_.expect(runs * steps());
   }
 
   // The hypergradient, with the median of the seconds of several runs.
-  Hypergradient measure(const ReverseMethod& method) {
+  Hypergradient measure(const ComparedMethod& method, const ComparedProblem& on) {
     Hypergradient result;
     std::vector<double> seconds;
-    for (int repeat = 0; repeat < repeats_; ++repeat) {
-      progress_.begin(method.label(), typical_reverse_runs * steps());
-      result = bilevel::hypergradient(training_.problem, training_.validation_loss, training_.hyperparameters,
-                                      method.estimator);
+    for (int repeat = 0; repeat < repeats_of(method); ++repeat) {
+      progress_.begin(method.label(), ComparedMethod::typical_runs * steps());
+      result = bilevel::hypergradient(on.problem, on.outer, on.hyperparameters, method.estimator);
       seconds.push_back(result.cost.seconds);
       progress_.end();
     }
@@ -250,15 +202,26 @@ class Comparer {
     return result;
   }
 
-  std::vector<ComparisonRow> skipped_rows(const ReverseMethod& method) const {
+  void append_rows(const ComparedMethod& method) {
+    if (!method.refusal.empty())
+      append(rows_without_result(method, method.refusal));
+    else if (!fits(method))
+      append(rows_without_result(
+          method,
+          "skipped (needs about " + readable_bytes(static_cast<std::int64_t>(method.bytes)) + " of memory)"));
+    else
+      append(rows_of(measure(method, problem()), method.setting));
+  }
+
+  std::vector<ComparisonRow> rows_without_result(const ComparedMethod& method,
+                                                 const std::string& status) const {
     std::vector<ComparisonRow> rows;
-    for (const std::string& group : training_.hyperparameters.names()) {
+    for (const std::string& group : problem().hyperparameters.names()) {
       ComparisonRow& row = rows.emplace_back();
       row.method = method.estimator.name();
       row.setting = method.setting;
       row.group = group;
-      row.status =
-          "skipped (needs about " + readable_bytes(static_cast<std::int64_t>(method.bytes)) + " of memory)";
+      row.status = status;
     }
     return rows;
   }
@@ -275,14 +238,11 @@ class Comparer {
       row.method = result.method;
       row.setting = setting;
       row.group = result.gradients.names()[i];
-      row.status = status_of(result);
+      row.status = status_of(result, i);
       if (result.status != bilevel::Status::diverged) {
         set_cost(row, result.cost);
         const Tensor& gradient = result.gradients.tensors()[i];
-        if (gradient.defined())
-          compare_gradients(row, gradient, reference_.gradients.tensors()[i]);
-        else
-          row.status = "unused";
+        if (gradient.defined()) compare_gradients(row, gradient, reference_.gradients.tensors()[i]);
       }
       rows.push_back(std::move(row));
     }
@@ -291,7 +251,7 @@ class Comparer {
 
   static void compare_gradients(ComparisonRow& row, const Tensor& gradient, const Tensor& reference) {
     if (!reference.defined()) return;
-    const std::vector<double> value = gradient.to_vector<double>(), other = reference.to_vector<double>();
+    const std::vector<double> value = doubles_of(gradient), other = doubles_of(reference);
     set_finite(row.relative_error, relative_error(value, other));
     set_finite(row.cosine, cosine(value, other));
   }
@@ -302,8 +262,7 @@ class Comparer {
 
   const CompareOptions& options_;
   Progress& progress_;
-  std::shared_ptr<const TrainingData> data_;
-  TrainingProblem training_;
+  Subject subject_;
   Comparison result_;
   Hypergradient reference_;
   BytesPerStep per_step_;
@@ -317,7 +276,49 @@ class Comparer {
 
 Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress) {
   const ThreadCountScope threads(options.threads == 0 ? available_cpus() : options.threads);
-  return Comparer(data, options, progress).run();
+  const TrainingOptions& training = options.training;
+  const auto prepared = prepare_data(data, training);
+  const TrainingProblem net = make_training_problem(prepared, training);
+  Subject subject{.problem = compared(net, training)};
+  if (training.dtype != Dtype::float64)
+    subject.reference = compared(
+        make_training_problem(prepare_data(data, training, Dtype::float64), training, Dtype::float64),
+        training);
+  subject.with_steps = [&](std::int64_t steps) {
+    TrainingOptions fewer = training;
+    fewer.steps = steps;
+    return compared(make_training_problem(prepared, fewer), fewer);
+  };
+  Comparison result;
+  result.problem = "net";
+  result.optimizer = optimizer_names[static_cast<std::size_t>(training.optimizer)];
+  result.data_name = data.name;
+  result.features = data.features;
+  result.classes = data.classes;
+  result.training_samples = prepared->training_samples;
+  result.validation_samples = data.samples - prepared->training_samples;
+  result.sizes = net.net.sizes();
+  result.activation = nn::name_of(net.net.activation());
+  result.batch = training.batch;
+  return Comparer(std::move(subject), options, std::move(result), progress).run();
+}
+
+Comparison compare_closed(const CompareOptions& options, Progress& progress) {
+  const ThreadCountScope threads(options.threads == 0 ? available_cpus() : options.threads);
+  const ClosedProblem closed =
+      make_closed_problem(options.problem, options.training.seed, options.training.steps);
+  Subject subject{.problem = compared(closed)};
+  const NamedTensors& h = subject.problem.hyperparameters;
+  Hypergradient& exact = subject.closed_form.emplace();
+  exact.value = closed.exact.value;
+  exact.gradients = h.with(TensorList{Tensor::from(closed.exact.gradient, h.tensors().front().shape())});
+  exact.availability = {bilevel::Availability::defined};
+  Comparison result;
+  result.problem = problem_names[static_cast<std::size_t>(options.problem)];
+  result.description = closed.description;
+  result.optimizer = optimizer_names[static_cast<std::size_t>(Optimizer::sgd)];
+  result.rate = closed.rate;
+  return Comparer(std::move(subject), options, std::move(result), progress).run();
 }
 
 }  // namespace hypertape

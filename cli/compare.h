@@ -27,12 +27,16 @@ struct ComparisonRow {
   std::optional<std::int64_t> gradients;
   std::optional<std::int64_t> hessian_vector_products;
   std::optional<std::int64_t> peak_bytes;
-  /// "exact", "chaotic (...)", "approximate (...)", "unused", "diverged ...",
-  /// "skipped (...)"
+  /// "exact", "converged", "chaotic (...)", "approximate (...)", "not converged (...)", "unused", "not
+  /// defined
+  /// (...)", "diverged ...", "skipped (...)", ...
   std::string status;
 };
 
 struct Comparison {
+  std::string problem;      ///< one of problem_names
+  std::string optimizer;    ///< one of optimizer_names
+  std::string description;  ///< closed forms: sizes; the next ones are for a net
   std::string data_name;
   std::int64_t features = 0, classes = 0;
   std::int64_t training_samples = 0, validation_samples = 0;
@@ -40,7 +44,8 @@ struct Comparison {
   std::string activation;
   std::int64_t parameters = 0;
   std::vector<std::pair<std::string, std::int64_t>> groups;  ///< name and number of hyperparameters
-  std::int64_t steps = 0, batch = 0;
+  std::int64_t steps = 0, batch = 0;                         ///< closed forms have no batch
+  double rate = 0.0;                                         ///< closed forms: of gradient descent
   std::string dtype;
   int threads = 1;
   std::optional<double> training_run_seconds;   ///< median of several plain runs
@@ -52,11 +57,14 @@ struct Comparison {
   std::string failure;
 };
 
-/// Trains and differentiates by options.methods with respect to options.training.groups. The reference is the
-/// unrolled tape, which runs in any case; a method that needs more memory than there is gets the status
-/// "skipped", and where that is the tape, checkpointing with the square root of T takes its place as
-/// reference. Training that diverges is no error: statuses and `failure` say so. Error for data that do not
-/// fit the options.
+/// Trains a net and differentiates by options.methods with respect to options.training.groups. The reference
+/// is the unrolled tape in float64, which runs in any case; with float32 it starts from the same rounded
+/// numbers; a method that needs more memory than there is gets the status "skipped", and where that is the
+/// tape, checkpointing with the square root of T takes its place as reference. Training that diverges is no
+/// error: statuses and `failure` say so. Error for data that do not fit the options.
 Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress);
+
+/// The same for the problem options.problem, any but net; the reference is its closed form.
+Comparison compare_closed(const CompareOptions& options, Progress& progress);
 
 }  // namespace hypertape

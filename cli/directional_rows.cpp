@@ -6,6 +6,8 @@
 #include <sstream>
 #include <utility>
 
+#include "compared_methods.h"
+#include "convert.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/memory.h"
 #include "progress.h"
@@ -16,8 +18,8 @@ namespace {
 
 constexpr std::uint32_t direction_stream = 16;  // and one more for each group
 
-// Every hyperparameter is a logarithm or a logit, so one step suits them all. Rectifiers have kinks, of which
-// a smaller step meets fewer.
+// Hyperparameters are logarithms, logits or of the order of 1, so one step suits them all. Of kinks a smaller
+// step meets fewer.
 constexpr double smooth_first_step = 0.02;
 constexpr double kinked_first_step = 1e-5;
 
@@ -51,35 +53,33 @@ void set_finite(std::optional<double>& target, double value) {
   if (std::isfinite(value)) target = value;
 }
 
-DirectionalPlan directional_plan(const TrainingProblem& training, const TrainingOptions& options) {
-  const double work = 3.0 * static_cast<double>(training.net.parameter_count()) *
-                      static_cast<double>(options.batch) * static_cast<double>(options.steps);
-  if (work > long_run) return {.directions = 1, .ridders_steps = 3, .ridders_runs = 6.0};
-  if (training.net.activation() == nn::Activation::relu)
-    return {.directions = 2, .ridders_steps = 12, .ridders_runs = 16.0};
+DirectionalPlan directional_plan(const ComparedProblem& problem) {
+  if (problem.multiply_adds > long_run) return {.directions = 1, .ridders_steps = 3, .ridders_runs = 6.0};
+  if (problem.has_kinks) return {.directions = 2, .ridders_steps = 12, .ridders_runs = 16.0};
   return {.directions = 2, .ridders_steps = 14, .ridders_runs = 9.0};
 }
 
-DirectionalRows::DirectionalRows(const TrainingProblem& training, const TrainingOptions& options,
-                                 const bilevel::Hypergradient& reference, std::string status,
+DirectionalRows::DirectionalRows(const ComparedProblem& reference_problem, const ComparedProblem& problem,
+                                 const bilevel::Hypergradient& reference, std::uint64_t seed,
                                  Progress& progress)
-    : training_(training),
+    : reference_problem_(reference_problem),
+      problem_(problem),
       reference_(reference),
       progress_(progress),
-      status_(std::move(status)),
-      seed_(options.seed),
-      plan_(directional_plan(training, options)) {}
+      seed_(seed),
+      plan_(directional_plan(problem)) {}
 
 std::string DirectionalRows::directions_text() const {
   return plan_.directions == 1 ? "1 direction" : std::to_string(plan_.directions) + " directions";
 }
 
 NamedTensors DirectionalRows::direction(std::size_t group, std::int64_t number) const {
-  const NamedTensors& h = training_.hyperparameters;
+  const NamedTensors& h = problem_.hyperparameters;
   const Key key{seed_, direction_stream + static_cast<std::uint32_t>(group),
                 static_cast<std::uint64_t>(number)};
   TensorList entries(h.size());
-  entries[group] = random(h.tensors()[group].shape(), Distribution::normal, key);
+  const Tensor& at = h.tensors()[group];
+  entries[group] = converted(random(at.shape(), Distribution::normal, key), at.dtype(), Dtype::float64);
   return h.with(std::move(entries));
 }
 
@@ -87,16 +87,13 @@ std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Met
                                                  bool judges_reference) const {
   std::vector<ComparisonRow> rows;
   bilevel::Cost total;
-  for (std::size_t group = 0; group < training_.hyperparameters.size(); ++group) {
+  for (std::size_t group = 0; group < problem_.hyperparameters.size(); ++group) {
     ComparisonRow& row = rows.emplace_back(common);
-    row.group = training_.hyperparameters.names()[group];
-    row.status = status_;
+    row.group = problem_.hyperparameters.names()[group];
+    row.status = status_of(reference_, group);
     if (reference_.status == bilevel::Status::diverged) continue;
     const Tensor& gradient = reference_.gradients.tensors()[group];
-    if (!gradient.defined()) {
-      row.status = "unused";
-      continue;
-    }
+    if (!gradient.defined()) continue;
     double worst = 0.0, own_error = 0.0;
     for (std::int64_t number = 0; number < plan_.directions; ++number) {
       const NamedTensors along = direction(group, number);
@@ -121,14 +118,13 @@ std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Met
 }
 
 std::vector<ComparisonRow> DirectionalRows::ridders() const {
-  const double first_step =
-      training_.net.activation() == nn::Activation::tanh ? smooth_first_step : kinked_first_step;
+  const double first_step = problem_.has_kinks ? kinked_first_step : smooth_first_step;
   ComparisonRow common;
   common.method = "ridders";
   common.setting = directions_text() + ", steps from " + text_of(first_step);
   const auto method = [&](const NamedTensors& along, bilevel::Cost& cost) {
-    const double steps = static_cast<double>(training_.problem.steps);
-    const NamedTensors& h = training_.hyperparameters;
+    const double steps = static_cast<double>(reference_problem_.problem.steps);
+    const NamedTensors& h = reference_problem_.hyperparameters;
     progress_.begin("ridders", plan_.ridders_runs * steps);
     const PeakScope peak;
     const auto start = std::chrono::steady_clock::now();
@@ -140,7 +136,7 @@ std::vector<ComparisonRow> DirectionalRows::ridders() const {
         if (along.tensors()[i].defined()) moved[i] = moved[i] + distance * along.tensors()[i];
       ++runs;
       const NamedTensors at = h.with(std::move(moved));
-      return training_.validation_loss(bilevel::train(training_.problem, at).parameters, at).item();
+      return reference_problem_.outer(bilevel::train(reference_problem_.problem, at).parameters, at).item();
     };
     try {
       const Extrapolation found = hypertape::ridders(loss, first_step, plan_.ridders_steps);
@@ -151,7 +147,7 @@ std::vector<ComparisonRow> DirectionalRows::ridders() const {
     }
     bilevel::Cost one;
     one.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    one.gradients = runs * training_.problem.steps;  // at most, where a run diverged
+    one.gradients = runs * reference_problem_.problem.steps;  // at most, where a run diverged
     one.peak_bytes = peak.peak_bytes();
     add(cost, one);
     progress_.end();
@@ -165,9 +161,13 @@ std::vector<ComparisonRow> DirectionalRows::forward() const {
   common.method = "forward";
   common.setting = directions_text();
   const auto method = [&](const NamedTensors& along, bilevel::Cost& cost) {
-    progress_.begin("forward", plan_.forward_runs * static_cast<double>(training_.problem.steps));
-    const bilevel::DirectionalDerivative result = bilevel::directional_derivative(
-        training_.problem, training_.validation_loss, training_.hyperparameters, along);
+    progress_.begin("forward", plan_.forward_runs * static_cast<double>(problem_.problem.steps));
+    const NamedTensors& h = problem_.hyperparameters;
+    TensorList held = along.tensors();
+    for (std::size_t i = 0; i < held.size(); ++i)
+      if (held[i].defined()) held[i] = converted(held[i], h.tensors()[i].dtype(), h.tensors()[i].dtype());
+    const bilevel::DirectionalDerivative result =
+        bilevel::directional_derivative(problem_.problem, problem_.outer, h, h.with(std::move(held)));
     add(cost, result.cost);
     progress_.end();
     Measured measured;

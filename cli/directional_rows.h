@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "compare.h"
+#include "compared_problem.h"
 #include "hypertape/bilevel/hypergradient.h"
-#include "training_problem.h"
 
 namespace hypertape {
 
@@ -21,13 +21,14 @@ struct DirectionalPlan {
   double ridders_runs;      ///< about how many training runs one direction costs
   double forward_runs = 2.5;
 };
-DirectionalPlan directional_plan(const TrainingProblem& training, const TrainingOptions& options);
+DirectionalPlan directional_plan(const ComparedProblem& problem);
 
 class DirectionalRows {
  public:
-  /// All arguments but the options and the status must outlive the object. `status`: of the reference.
-  DirectionalRows(const TrainingProblem& training, const TrainingOptions& options,
-                  const bilevel::Hypergradient& reference, std::string status, Progress& progress);
+  /// `reference` is that of `reference_problem`: `problem` itself, or the same numbers in float64. All
+  /// arguments must outlive the object.
+  DirectionalRows(const ComparedProblem& reference_problem, const ComparedProblem& problem,
+                  const bilevel::Hypergradient& reference, std::uint64_t seed, Progress& progress);
 
   /// The relative error is the reference's, the worst of the directions.
   std::vector<ComparisonRow> ridders() const;
@@ -44,13 +45,13 @@ class DirectionalRows {
   using Method = std::function<Measured(const NamedTensors& direction, bilevel::Cost& cost)>;
 
   std::vector<ComparisonRow> rows(ComparisonRow common, const Method& method, bool judges_reference) const;
+  // Held in float64, rounded to the problem's dtype.
   NamedTensors direction(std::size_t group, std::int64_t number) const;
   std::string directions_text() const;
 
-  const TrainingProblem& training_;
+  const ComparedProblem &reference_problem_, &problem_;
   const bilevel::Hypergradient& reference_;
   Progress& progress_;
-  std::string status_;
   std::uint64_t seed_;
   DirectionalPlan plan_;
 };

@@ -17,6 +17,13 @@ namespace {
 
 constexpr const char* format_names[] = {"table", "csv", "json"};
 constexpr const char* activation_names[] = {"tanh", "relu"};
+constexpr const char* dtype_names[] = {"float32", "float64"};
+// Adam moves every weight by about its rate.
+constexpr double default_adam_rate = 0.002;
+// What a problem with a closed form fixes itself.
+constexpr const char* net_options[] = {"--data",       "--labels", "--label-column", "--samples", "--layers",
+                                       "--activation", "--batch",  "--optimizer",    "--dtype",   "--rate",
+                                       "--momentum",   "--l2",     "--groups"};
 constexpr std::int64_t most_width = 100'000;
 constexpr std::int64_t most_steps = 10'000'000;
 constexpr std::int64_t most_samples = 1'000'000'000;
@@ -28,11 +35,16 @@ constexpr char exit_codes[] =
     "still reported), 2 for a command line that makes no sense.";
 
 constexpr char compare_details[] =
-    "Trains a multilayer perceptron by SGD with momentum, and differentiates the validation loss\n"
-    "with respect to the run's hyperparameters by several methods, each compared with the tape of\n"
-    "the whole run. A fifth of the samples, drawn by the seed, is the validation set.\n\n"
-    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step),\n"
-    "log_init_scales (one per layer), log_l2 (one per parameter).\n\n";
+    "Trains a multilayer perceptron, and differentiates the validation loss with respect to the\n"
+    "run's hyperparameters by several methods, each compared with the tape of the whole run in\n"
+    "float64. A fifth of the samples, drawn by the seed, is the validation set.\n\n"
+    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step; with Adam\n"
+    "that of beta1), log_init_scales (one per layer), log_l2 (one per parameter).\n\n"
+    "The other problems are small, trained to convergence by gradient descent on the whole\n"
+    "objective, and compared with their hypergradient in closed form: quadratic, ridge (one\n"
+    "penalty), regression and logistic (a penalty for each feature). Of the options above they\n"
+    "take --seed, --methods, --threads, --format, --output, and --steps (default: enough to\n"
+    "converge).\n\n";
 
 // Adds an option whose text `parse` understands, or refuses by std::invalid_argument.
 CLI::Option* add(CLI::App& app, const std::string& name, const char* type, const std::string& help,
@@ -96,7 +108,14 @@ void add_training_options(CLI::App& app, TrainingOptions& training) {
         training.seed =
             static_cast<std::uint64_t>(parse_integer(text, 0, std::numeric_limits<std::int64_t>::max()));
       });
-  add(app, "--rate", "R", "initial learning rate; default: 0.05",
+  add(app, "--optimizer", "NAME", "sgd (with momentum, default), nesterov or adam",
+      [&](const std::string& text) {
+        training.optimizer = static_cast<Optimizer>(parse_choice(text, optimizer_names));
+      });
+  add(app, "--dtype", "NAME", "float64 (default) or float32", [&](const std::string& text) {
+    training.dtype = parse_choice(text, dtype_names) == 0 ? Dtype::float32 : Dtype::float64;
+  });
+  add(app, "--rate", "R", "initial learning rate; default: 0.05, with adam 0.002",
       [&](const std::string& text) { training.rate = parse_number(text, 1e-12, 1e12); });
   add(app, "--momentum", "M", "initial momentum, rounded to a multiple of 2^-16; default: 0.9",
       [&](const std::string& text) {
@@ -115,6 +134,11 @@ void add_threads_option(CLI::App& app, int& threads) {
 namespace {
 
 void add_comparison_options(CLI::App& app, CompareOptions& options) {
+  add(app, "--problem", "NAME",
+      "default: net; or one with a closed form: quadratic, ridge, regression, logistic",
+      [&](const std::string& text) {
+        options.problem = static_cast<ProblemKind>(parse_choice(text, problem_names));
+      });
   add(app, "--methods", "NAME,...", "default: all of " + joined(method_names),
       [&](const std::string& text) { options.methods = parse_choices(text, method_names); });
   add(app, "--groups", "NAME,...", "hyperparameters; default: all of " + joined(group_names),
@@ -125,6 +149,20 @@ void add_comparison_options(CLI::App& app, CompareOptions& options) {
   });
   add(app, "--output", "FILE", "write there instead of to the standard output",
       [&](const std::string& text) { options.output = text; });
+}
+
+// Options that depend on others.
+void finish(const CLI::App& app, CompareOptions& options) {
+  if (options.problem == ProblemKind::net) {
+    if (options.training.optimizer == Optimizer::adam && app.count("--rate") == 0)
+      options.training.rate = default_adam_rate;
+    return;
+  }
+  const std::string problem = problem_names[static_cast<std::size_t>(options.problem)];
+  for (const char* option : net_options)
+    if (app.count(option) > 0)
+      throw UsageError(std::string(option) + ": is for training a net, not for --problem " + problem);
+  if (app.count("--steps") == 0) options.training.steps = 0;
 }
 
 // CLI11's message on one line, in our words where its own are obscure.
@@ -167,6 +205,7 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   if (app.get_subcommands().empty()) throw UsageError("no command given; see hypertape --help");
   arguments.command = info->parsed() ? Command::info : tune->parsed() ? Command::tune : Command::compare;
   if (tune->parsed()) arguments.tune = std::move(tune_options);
+  if (compare->parsed()) finish(*compare, arguments.compare);
   return arguments;
 }
 

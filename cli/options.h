@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "hypertape/core/shape.h"
 #include "hypertape/nn/layers.h"
 
 namespace hypertape {
@@ -17,18 +18,31 @@ namespace hypertape {
 inline constexpr const char* group_names[] = {"log_rates", "momenta", "log_init_scales", "log_l2"};
 
 /// The methods, in the order in which they are run and reported.
-inline constexpr const char* method_names[] = {"ridders",    "unrolled",   "checkpointed",
-                                               "trajectory", "reversible", "forward"};
+inline constexpr const char* method_names[] = {
+    "ridders",   "unrolled",    "checkpointed",   "trajectory",         "reversible",
+    "forward",   "implicit-cg", "implicit-dense", "implicit-normal-cg", "implicit-neumann",
+    "truncated", "t1-t2",       "darts"};
+
+/// What is differentiated: training a net, or a converged problem with a closed form (closed_problems.h).
+enum class ProblemKind : std::uint8_t { net, quadratic, ridge, regression, logistic };
+inline constexpr const char* problem_names[] = {"net", "quadratic", "ridge", "regression", "logistic"};
+
+enum class Optimizer : std::uint8_t { sgd, nesterov, adam };
+inline constexpr const char* optimizer_names[] = {"sgd", "nesterov", "adam"};
 
 /// What is trained, and from which values.
 struct TrainingOptions {
   std::vector<std::int64_t> layers = {100, 100, 100};  ///< hidden sizes
   nn::Activation activation = nn::Activation::tanh;
-  std::int64_t steps = 100;
+  std::int64_t steps = 100;  ///< 0, only where there is a closed form: enough to converge
   std::int64_t batch = 200;
   std::uint64_t seed = 0;
-  double rate = 0.05;     ///< initial learning rate, every step and layer
-  double momentum = 0.9;  ///< initial momentum, every step; rounded to a multiple of 2^-16
+  Optimizer optimizer = Optimizer::sgd;
+  /// Of all numbers, which are rounded to it.
+  Dtype dtype = Dtype::float64;
+  /// Initial learning rate, every step and layer; the command line's default for Adam is less.
+  double rate = 0.05;
+  double momentum = 0.9;  ///< initial momentum (Adam: beta1), every step; rounded to a multiple of 2^-16
   double l2 = 1e-4;       ///< initial weight decay, every weight
   std::vector<std::string> groups = {std::begin(group_names), std::end(group_names)};
 };
@@ -45,6 +59,7 @@ struct DataOptions {
 
 /// Arguments of `hypertape compare`.
 struct CompareOptions : DataOptions {
+  ProblemKind problem = ProblemKind::net;
   TrainingOptions training;
   std::vector<std::string> methods = {std::begin(method_names), std::end(method_names)};
   int threads = 0;  ///< 0: all CPUs

@@ -62,9 +62,10 @@ std::ostream* terminal(std::ostream& err) {
 
 int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& err) {
   if (options.output) require_writable(*options.output);
-  const Dataset data = load(options);
   Progress progress(terminal(err));
-  const Comparison comparison = compare(data, options, progress);
+  const Comparison comparison = options.problem == ProblemKind::net
+                                    ? compare(load(options), options, progress)
+                                    : compare_closed(options, progress);
   progress.clear();
   const std::string text = report(comparison, options.format);
   if (options.output)

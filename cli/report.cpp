@@ -47,7 +47,9 @@ std::string json_report(const Comparison& comparison) {
                     {"peak_bytes", or_null(row.peak_bytes)},
                     {"status", row.status}});
   }
-  const nlohmann::ordered_json document = {{"training_run_seconds", or_null(comparison.training_run_seconds)},
+  const nlohmann::ordered_json document = {{"problem", comparison.problem},
+                                           {"optimizer", comparison.optimizer},
+                                           {"training_run_seconds", or_null(comparison.training_run_seconds)},
                                            {"steps", comparison.steps},
                                            {"dtype", comparison.dtype},
                                            {"threads", comparison.threads},
@@ -57,15 +59,17 @@ std::string json_report(const Comparison& comparison) {
 
 std::string csv_report(const Comparison& comparison) {
   std::string text =
-      "method,setting,group,relative_error,cosine,seconds,training_runs,gradients,hessian_vector_products,"
-      "peak_bytes,status\n";
+      "method,setting,group,relative_error,cosine,seconds,training_runs,gradients,"
+      "hessian_vector_products,"
+      "peak_bytes,status,problem,optimizer,dtype\n";
   for (const ComparisonRow& row : comparison.rows) {
     for (const std::string& field :
          {quoted(row.method), quoted(row.setting), quoted(row.group), or_empty(row.relative_error),
           or_empty(row.cosine), or_empty(row.seconds), or_empty(row.training_runs), or_empty(row.gradients),
           or_empty(row.hessian_vector_products), or_empty(row.peak_bytes)})
       text += field + ',';
-    text += quoted(row.status) + '\n';
+    text += quoted(row.status) + ',' + comparison.problem + ',' + comparison.optimizer + ',' +
+            comparison.dtype + '\n';
   }
   return text;
 }

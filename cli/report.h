@@ -11,10 +11,12 @@ namespace hypertape {
 /// An aligned table for people: what was trained, the rows, and what the columns mean.
 std::string table_report(const Comparison& comparison);
 
-/// Rows under a header with the names of the JSON keys; what is not defined is empty.
+/// Rows under a header with the names of the JSON keys, and "problem", "optimizer", "dtype"; what is not
+/// defined is empty.
 std::string csv_report(const Comparison& comparison);
 
-/// {"training_run_seconds", "steps", "dtype", "threads", "rows": [...]}; what is not defined is null.
+/// {"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows": [...]}; what is not
+/// defined is null.
 std::string json_report(const Comparison& comparison);
 
 std::string report(const Comparison& comparison, Format format);

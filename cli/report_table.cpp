@@ -79,20 +79,36 @@ void print_table(std::ostream& out, const std::vector<ComparisonRow>& rows) {
   }
 }
 
-void print_header(std::ostream& out, const Comparison& c) {
+void print_net(std::ostream& out, const Comparison& c) {
   out << "data      " << c.data_name << ", " << readable_count(c.training_samples) << " training and "
       << readable_count(c.validation_samples) << " validation samples of " << readable_count(c.features)
       << " values, " << readable_count(c.classes) << " classes\n";
   out << "net       ";
   for (std::size_t i = 0; i < c.sizes.size(); ++i) out << (i ? "-" : "") << c.sizes[i];
   out << ' ' << c.activation << ", " << readable_count(c.parameters) << " parameters in " << c.dtype << '\n';
+}
+
+std::string training_text(const Comparison& c) {
+  if (!c.description.empty())
+    return "gradient descent on the whole objective, rate " + formatted("%.4g", c.rate);
+  const char* optimizer = c.optimizer == "adam"       ? "Adam"
+                          : c.optimizer == "nesterov" ? "SGD with Nesterov momentum"
+                                                      : "SGD with momentum";
+  return optimizer + std::string(", batch ") + readable_count(c.batch);
+}
+
+void print_header(std::ostream& out, const Comparison& c) {
+  if (c.description.empty())
+    print_net(out, c);
+  else
+    out << "problem   " << c.problem << ": " << c.description << '\n';
   std::int64_t total = 0;
   for (const auto& [name, count] : c.groups) total += count;
   out << "groups    " << readable_count(total) << " hyperparameters:";
   for (std::size_t i = 0; i < c.groups.size(); ++i)
     out << (i ? ", " : " ") << c.groups[i].first << ' ' << readable_count(c.groups[i].second);
-  out << "\ntraining  " << readable_count(c.steps) << " steps of SGD with momentum, batch "
-      << readable_count(c.batch) << ", " << c.threads << (c.threads == 1 ? " thread" : " threads");
+  out << "\ntraining  " << readable_count(c.steps) << " steps of " << training_text(c) << ", " << c.threads
+      << (c.threads == 1 ? " thread" : " threads");
   if (c.training_run_seconds) out << ", " << formatted("%.3f", *c.training_run_seconds) << " s";
   out << '\n';
   if (c.first_loss && c.last_loss)

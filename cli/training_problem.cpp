@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "convert.h"
 #include "hypertape/autodiff/ops.h"
 
 namespace hypertape {
@@ -15,9 +16,22 @@ namespace {
 constexpr std::uint32_t shuffle_stream = 1;
 constexpr std::uint32_t weights_stream = 2;
 
+// How the numbers of a problem are stored.
+struct Precision {
+  Precision(const TrainingOptions& options, std::optional<Dtype> wanted)
+      : rounded_to(options.dtype), held_in(wanted.value_or(options.dtype)) {}
+  Tensor operator()(const Tensor& x) const { return converted(x, rounded_to, held_in); }
+  NamedTensors operator()(const NamedTensors& list) const {
+    TensorList tensors;
+    for (const Tensor& each : list.tensors()) tensors.push_back((*this)(each));
+    return list.with(std::move(tensors));
+  }
+  Dtype rounded_to, held_in;
+};
+
 // The samples [start, stop) in the order of `order`.
 Samples gather(const Dataset& data, const std::vector<std::int64_t>& order, std::int64_t start,
-               std::int64_t stop) {
+               std::int64_t stop, const Precision& precision) {
   std::vector<double> inputs;
   std::vector<std::int64_t> labels;
   inputs.reserve(static_cast<std::size_t>((stop - start) * data.features));
@@ -28,7 +42,8 @@ Samples gather(const Dataset& data, const std::vector<std::int64_t>& order, std:
     inputs.insert(inputs.end(), row, row + data.features);
     labels.push_back(data.labels[static_cast<std::size_t>(sample)]);
   }
-  return {Tensor::from(inputs, {stop - start, data.features}), Tensor::from(labels, {stop - start})};
+  return {precision(Tensor::from(inputs, {stop - start, data.features})),
+          Tensor::from(labels, {stop - start})};
 }
 
 std::vector<std::int64_t> sizes_of(const TrainingData& data, const std::vector<std::int64_t>& hidden) {
@@ -60,6 +75,15 @@ NamedTensors selected(const NamedTensors& all, const std::vector<std::string>& g
   return result;
 }
 
+// Momenta are Adam's beta1; its other settings have their usual values.
+optim::Step step_of(Optimizer optimizer, const nn::Mlp& net) {
+  if (optimizer == Optimizer::adam)
+    return optim::adam({.rate = "rates", .beta1 = "momentum", .rate_groups = net.layer_of_parameters()});
+  optim::SgdOptions sgd{.rate = "rates", .momentum = "momentum", .rate_groups = net.layer_of_parameters()};
+  sgd.nesterov = optimizer == Optimizer::nesterov;
+  return optim::sgd(sgd);
+}
+
 }  // namespace
 
 double representable_momentum(double momentum) {
@@ -67,7 +91,9 @@ double representable_momentum(double momentum) {
   return std::clamp(std::round(momentum * denominator), 1.0, denominator - 1.0) / denominator;
 }
 
-std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const TrainingOptions& options) {
+std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const TrainingOptions& options,
+                                                 std::optional<Dtype> held_in) {
+  const Precision precision(options, held_in);
   const std::int64_t validation = std::max<std::int64_t>(1, data.samples / 5);
   const std::int64_t training = data.samples - validation;
   if (options.batch > training) {
@@ -81,28 +107,29 @@ std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const Trai
   result.features = data.features;
   result.classes = data.classes;
   result.training_samples = training;
-  result.validation = gather(data, order, 0, validation);
-  const Samples all = gather(data, order, validation, data.samples);
+  result.validation = gather(data, order, 0, validation, precision);
+  const Samples all = gather(data, order, validation, data.samples, precision);
   for (std::int64_t start = 0; start + options.batch <= training; start += options.batch) {
     const std::int64_t stop = start + options.batch;
     result.batches.push_back({slice(all.inputs, 0, start, stop), slice(all.labels, 0, start, stop)});
+    result.all = {slice(all.inputs, 0, 0, stop), slice(all.labels, 0, 0, stop)};
   }
   return std::make_shared<const TrainingData>(std::move(result));
 }
 
 TrainingProblem make_training_problem(std::shared_ptr<const TrainingData> data,
-                                      const TrainingOptions& options) {
+                                      const TrainingOptions& options, std::optional<Dtype> held_in) {
+  const Precision precision(options, held_in);
   const nn::Mlp net(sizes_of(*data, options.layers), options.activation);
-  const NamedTensors draws = net.standard_normal({options.seed, weights_stream});
-  const NamedTensors constants = initial_hyperparameters(net, options);
+  const NamedTensors draws = precision(net.standard_normal({options.seed, weights_stream}));
+  const NamedTensors constants = precision(initial_hyperparameters(net, options));
   const std::size_t first_decay = 3;  // position of the first parameter's decays among the prepared
 
   bilevel::Problem problem;
   problem.steps = options.steps;
   problem.seed = options.seed;
   problem.per_step = {"rates", "momentum"};
-  problem.step =
-      optim::sgd({.rate = "rates", .momentum = "momentum", .rate_groups = net.layer_of_parameters()});
+  problem.step = step_of(options.optimizer, net);
   problem.prepare = [constants, draws, shapes = draws.shapes()](const NamedTensors& h) {
     const auto value = [&](const char* name) { return h.contains(name) ? h[name] : constants[name]; };
     NamedTensors prepared = {{"rates", exp(value("log_rates"))},
@@ -119,16 +146,21 @@ TrainingProblem make_training_problem(std::shared_ptr<const TrainingData> data,
       parameters[2 * layer] = scales[layer] * parameters[2 * layer];  // the weights; biases are 0 anyway
     return draws.with(std::move(parameters));
   };
-  problem.loss = [data, net](const NamedTensors& w, const NamedTensors& h,
-                             const bilevel::StepContext& context) {
-    const Samples& batch = data->batches[static_cast<std::size_t>(context.step) % data->batches.size()];
+  const auto loss = [net](const Samples& samples, const NamedTensors& w, const NamedTensors& h) {
     Tensor penalty;
     for (std::size_t i = 0; i < w.size(); ++i) {
       const Tensor& parameter = w.tensors()[i];
       Tensor term = sum(weighted_square(h.tensors()[first_decay + i], parameter));
       penalty = penalty.defined() ? penalty + term : term;
     }
-    return softmax_cross_entropy(net(w, batch.inputs), batch.labels) + 0.5 * penalty;
+    return softmax_cross_entropy(net(w, samples.inputs), samples.labels) + 0.5 * penalty;
+  };
+  problem.loss = [data, loss](const NamedTensors& w, const NamedTensors& h,
+                              const bilevel::StepContext& context) {
+    return loss(data->batches[static_cast<std::size_t>(context.step) % data->batches.size()], w, h);
+  };
+  problem.full_loss = [data, loss](const NamedTensors& w, const NamedTensors& h) {
+    return loss(data->all, w, h);
   };
   const auto validation_loss = [data, net](const NamedTensors& w, const NamedTensors&) {
     return softmax_cross_entropy(net(w, data->validation.inputs), data->validation.labels);

@@ -8,6 +8,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "ladder.h"
+#include "long_dual.h"
 
 namespace bilevel_problems {
 
@@ -61,15 +62,31 @@ std::vector<Tensor> rates_for(const Tensor& rate, const std::vector<std::int64_t
 }  // namespace
 
 std::string name_of(Rule rule) {
-  constexpr std::array names = {"momentum", "dampened", "tanh momentum", "slow weights"};
+  constexpr std::array names = {"momentum", "dampened", "tanh momentum", "slow weights",
+                                "nesterov", "decayed",  "adam",          "adamw"};
   return names[static_cast<std::size_t>(rule)];
 }
 
 ht::optim::Step step_of(Rule rule, const std::string& rate, const std::string& momentum,
-                        const std::vector<std::int64_t>& rate_groups) {
-  if (rule == Rule::momentum || rule == Rule::dampened)
-    return ht::optim::sgd(
-        {.rate = rate, .momentum = momentum, .rate_groups = rate_groups, .dampened = rule == Rule::dampened});
+                        const std::vector<std::int64_t>& rate_groups, const ExtraSettings& extra) {
+  if (is_adam(rule))
+    return ht::optim::adam({.rate = rate,
+                            .beta1 = momentum,
+                            .beta2 = extra.beta2,
+                            .epsilon = extra.epsilon,
+                            .weight_decay = extra.decay,
+                            .decoupled = rule == Rule::adamw,
+                            .rate_groups = rate_groups});
+  if (rule != Rule::tanh_momentum && rule != Rule::slow_weights) {
+    ht::optim::SgdOptions options{.rate = rate, .momentum = momentum, .rate_groups = rate_groups};
+    options.dampened = rule == Rule::dampened;
+    options.nesterov = rule == Rule::nesterov;
+    if (rule == Rule::decayed) {
+      options.dampening = extra.dampening;
+      options.weight_decay = extra.decay;
+    }
+    return ht::optim::sgd(options);
+  }
   ht::optim::Step step;
   step.name = name_of(rule);
   step.initial_slots = [rule](const TensorList& w) {
@@ -104,12 +121,21 @@ Quadratic::Quadratic(std::int64_t steps, Rule rule) : steps_(steps), rule_(rule)
   b_ = numbers.take(n, 1.0);
   c_ = numbers.take(n, 1.0, 1.0);
   d_ = numbers.take(m, 0.5, 0.7);
-  h_ = numbers.take(m, 1.0);
-  start_ = numbers.take(n, 1.0, 2.0);
   const auto count = static_cast<std::size_t>(steps);
-  rates_ = numbers.take(2 * count, 0.05, 0.15);
-  momenta_ = numbers.take(count, 0.2, 0.6);
-  for (double& each : momenta_) each = std::round(each * 65536.0) / 65536.0;
+  const auto add = [this](const char* name, std::vector<std::int64_t> extents, std::vector<double> values) {
+    groups_.push_back({name, std::move(extents), std::move(values)});
+  };
+  add("h", {m}, numbers.take(m, 1.0));
+  const std::vector<double> start = numbers.take(n, 1.0, 2.0);
+  add("rates", {steps, 2}, numbers.take(2 * count, 0.05, 0.15));
+  add("momenta", {steps}, numbers.take(count, 0.2, 0.6));
+  for (double& each : groups_.back().values) each = std::round(each * 65536.0) / 65536.0;
+  add("start", {n}, start);
+  if (rule == Rule::decayed) add("dampening", {}, {0.3});
+  if (is_decayed(rule)) add("decay", {2}, {0.2, 0.05});
+  if (!is_adam(rule)) return;
+  add("beta2", {steps}, numbers.take(count, 0.1, 0.8));
+  add("epsilon", {}, {0.04});
 }
 
 Case Quadratic::problem() const {
@@ -120,14 +146,13 @@ Case Quadratic::problem() const {
   const std::vector<ht::Shape> shapes = {{3}, {2}};
   Case result;
   result.name = "quadratic, " + name_of(rule_);
-  result.h = {{"h", Tensor::from(h_, {extent(m)})},
-              {"rates", Tensor::from(rates_, {steps_, 2})},
-              {"momenta", Tensor::from(momenta_, {steps_})},
-              {"start", Tensor::from(start_, {extent(n)})}};
+  for (const Group& group : groups_)
+    result.h.add(group.name, Tensor::from(group.values, ht::Shape(std::span(group.extents))));
   ht::bilevel::Problem& problem = result.problem;
   problem.steps = steps_;
   problem.per_step = {"rates", "momenta"};
-  problem.step = step_of(rule_, "rates", "momenta", {0, 1});
+  if (is_adam(rule_)) problem.per_step.push_back("beta2");
+  problem.step = step_of(rule_, "rates", "momenta", {0, 1}, {"dampening", "decay", "beta2", "epsilon"});
   problem.init = [=](const NamedTensors& h) {
     const TensorList pieces = ht::unflatten(h["start"], shapes);
     return NamedTensors{{"first", pieces[0]}, {"second", pieces[1]}};
@@ -142,90 +167,131 @@ Case Quadratic::problem() const {
   return result;
 }
 
-Exact Quadratic::exact() const {
-  using Real = long double;
+// The formulas of the rules, one weight at a time.
+template <class Number>
+Quadratic::Trained<Number> Quadratic::train(const std::vector<Number>& theta) const {
+  using long_dual::Real;
   const auto steps = static_cast<std::size_t>(steps_);
-  const std::size_t first_rate = m, first_momentum = m + 2 * steps, first_start = first_momentum + steps;
-  const std::size_t count = first_start + n;
-  // w, s and, for each scalar theta, their derivatives.
-  std::vector<Real> w(start_.begin(), start_.end()), s(n, 0.0L);
-  std::vector<std::vector<Real>> dw(count, std::vector<Real>(n, 0.0L)), ds = dw;
-  for (std::size_t i = 0; i < n; ++i) dw[first_start + i][i] = 1.0L;
-  if (rule_ == Rule::slow_weights) {
-    s = w;
-    ds = dw;
-  }
+  const auto offset = [this](const char* name) {
+    std::size_t at = 0;
+    for (const Group& each : groups_) {
+      if (each.name == name) return at;
+      at += each.values.size();
+    }
+    return at;
+  };
+  const Number one = Real(1);
+  const Number* const h = theta.data();
+  const Number* const rates = h + offset("rates");
+  const Number* const momenta = h + offset("momenta");
+  const Number* const dampening = h + offset("dampening");
+  const Number* const decays = h + offset("decay");
+  const Number* const betas2 = h + offset("beta2");
+  const Number* const epsilon = h + offset("epsilon");
+  std::vector<Number> w(h + offset("start"), h + offset("start") + n), s(n), squares(n);
+  if (rule_ == Rule::slow_weights) s = w;
+  Number product1 = one, product2 = one;
   for (std::size_t t = 0; t < steps; ++t) {
-    std::vector<Real> g(n);
+    std::vector<Number> gradient(n);
     for (std::size_t i = 0; i < n; ++i) {
-      g[i] = -Real(b_[i]);
-      for (std::size_t j = 0; j < n; ++j) g[i] += Real(a_[i * n + j]) * w[j];
-      for (std::size_t j = 0; j < m; ++j) g[i] -= Real(b_matrix_[i * m + j]) * Real(h_[j]);
+      gradient[i] = -Real(b_[i]);
+      for (std::size_t j = 0; j < n; ++j) gradient[i] = gradient[i] + Number(Real(a_[i * n + j])) * w[j];
+      for (std::size_t j = 0; j < m; ++j)
+        gradient[i] = gradient[i] - Number(Real(b_matrix_[i * m + j])) * h[j];
     }
-    const Real mu = momenta_[t];
-    for (std::size_t theta = 0; theta < count; ++theta) {
-      std::vector<Real> next_w(n), next_s(n);
-      const Real dmu = theta == first_momentum + t ? 1.0L : 0.0L;
-      for (std::size_t i = 0; i < n; ++i) {
-        const Real r = rates_[2 * t + group[i]];
-        const Real dr = theta == first_rate + 2 * t + group[i] ? 1.0L : 0.0L;
-        Real dg = theta < m ? -Real(b_matrix_[i * m + theta]) : 0.0L;
-        for (std::size_t j = 0; j < n; ++j) dg += Real(a_[i * n + j]) * dw[theta][j];
-        if (rule_ == Rule::slow_weights) {
-          const Real fast = w[i] - r * g[i], dfast = dw[theta][i] - dr * g[i] - r * dg;
-          next_s[i] = ds[theta][i] + dmu * (fast - s[i]) + mu * (dfast - ds[theta][i]);
-          next_w[i] = dfast + Real(slow_pull) * (next_s[i] - dfast);
-          continue;
-        }
-        Real v = 0.0L;
-        if (rule_ == Rule::tanh_momentum) {
-          const Real y = std::tanh(g[i]);
-          v = mu * s[i] + y;
-          next_s[i] = dmu * s[i] + mu * ds[theta][i] + (1.0L - y * y) * dg;
-        } else {
-          const Real keep = rule_ == Rule::dampened ? 1.0L - mu : 1.0L;
-          const Real dkeep = rule_ == Rule::dampened ? -dmu : 0.0L;
-          v = mu * s[i] + keep * g[i];
-          next_s[i] = dmu * s[i] + mu * ds[theta][i] + dkeep * g[i] + keep * dg;
-        }
-        next_w[i] = dw[theta][i] - dr * v - r * next_s[i];
-      }
-      dw[theta] = next_w;
-      ds[theta] = next_s;
+    const Number mu = momenta[t];
+    if (is_adam(rule_)) {
+      product1 = product1 * mu;
+      product2 = product2 * betas2[t];
     }
     for (std::size_t i = 0; i < n; ++i) {
-      const Real r = rates_[2 * t + group[i]];
+      const Number r = rates[2 * t + group[i]];
+      Number g = gradient[i];
       if (rule_ == Rule::slow_weights) {
-        const Real fast = w[i] - r * g[i];
-        s[i] += mu * (fast - s[i]);
-        w[i] = fast + Real(slow_pull) * (s[i] - fast);
-      } else {
-        const Real keep = rule_ == Rule::dampened ? 1.0L - mu : 1.0L;
-        s[i] = mu * s[i] + (rule_ == Rule::tanh_momentum ? std::tanh(g[i]) : keep * g[i]);
-        w[i] -= r * s[i];
+        const Number fast = w[i] - r * g;
+        s[i] = s[i] + mu * (fast - s[i]);
+        w[i] = fast + Number(Real(slow_pull)) * (s[i] - fast);
+        continue;
       }
+      if (is_adam(rule_)) {
+        if (rule_ == Rule::adam)
+          g = g + decays[group[i]] * w[i];
+        else
+          w[i] = w[i] - r * decays[group[i]] * w[i];
+        s[i] = mu * s[i] + (one - mu) * g;
+        squares[i] = betas2[t] * squares[i] + (one - betas2[t]) * g * g;
+        w[i] = w[i] - r * (s[i] / (one - product1)) / (sqrt(squares[i] / (one - product2)) + *epsilon);
+        continue;
+      }
+      if (rule_ == Rule::decayed) g = (one - *dampening) * (g + decays[group[i]] * w[i]);
+      if (rule_ == Rule::dampened) g = (one - mu) * g;
+      if (rule_ == Rule::tanh_momentum) g = tanh(g);
+      s[i] = mu * s[i] + g;
+      w[i] = w[i] - r * (rule_ == Rule::nesterov ? mu * s[i] + g : s[i]);
     }
   }
-  Exact exact;
-  exact.parameters.assign(w.begin(), w.end());
-  Real value = 0.0L;
-  for (std::size_t i = 0; i < n; ++i) value += 0.5L * (w[i] - Real(c_[i])) * (w[i] - Real(c_[i]));
-  for (std::size_t j = 0; j < m; ++j) value += Real(d_[j]) * Real(h_[j]);
-  exact.value = static_cast<double>(value);
+  Number value = Real(0);
+  for (std::size_t i = 0; i < n; ++i) {
+    const Number difference = w[i] - Number(Real(c_[i]));
+    value = value + Number(Real(0.5)) * difference * difference;
+  }
+  for (std::size_t j = 0; j < m; ++j) value = value + Number(Real(d_[j])) * h[j];
+  return {std::move(w), value};
+}
+
+std::vector<double> Quadratic::theta() const {
   std::vector<double> all;
-  for (std::size_t theta = 0; theta < count; ++theta) {
-    Real total = theta < m ? Real(d_[theta]) : 0.0L;
-    for (std::size_t i = 0; i < n; ++i) total += (w[i] - Real(c_[i])) * dw[theta][i];
-    all.push_back(static_cast<double>(total));
-    exact.jacobian.emplace_back(dw[theta].begin(), dw[theta].end());
+  for (const Group& each : groups_) all.insert(all.end(), each.values.begin(), each.values.end());
+  return all;
+}
+
+Gradients Quadratic::in_groups(const std::vector<double>& all) const {
+  Gradients result;
+  auto next = all.begin();
+  for (const Group& each : groups_) {
+    const auto end = next + static_cast<std::ptrdiff_t>(each.values.size());
+    result.emplace_back(next, end);
+    next = end;
   }
-  std::size_t at = 0;
-  for (const std::size_t size : {m, 2 * steps, steps, n}) {
-    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(at);
-    exact.gradients.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(size));
-    at += size;
+  return result;
+}
+
+Exact Quadratic::exact() const {
+  using long_dual::First;
+  const std::vector<double> at = theta();
+  Exact exact;
+  std::vector<double> all;
+  for (std::size_t k = 0; k < at.size(); ++k) {
+    std::vector<First> numbers(at.begin(), at.end());
+    numbers[k].slope = 1.0L;
+    const Trained<First> trained = train(numbers);
+    all.push_back(static_cast<double>(trained.value.slope));
+    std::vector<double>& column = exact.jacobian.emplace_back();
+    exact.parameters.clear();
+    for (const First& each : trained.w) {
+      column.push_back(static_cast<double>(each.slope));
+      exact.parameters.push_back(static_cast<double>(each.value));
+    }
+    exact.value = static_cast<double>(trained.value.value);
   }
+  exact.gradients = in_groups(all);
   return exact;
+}
+
+Gradients Quadratic::hessian_vector(const NamedTensors& direction) const {
+  using long_dual::First;
+  using long_dual::Second;
+  std::vector<double> along, all;
+  for (const Tensor& each : direction.tensors())
+    for (const double x : ladder::elements(each)) along.push_back(x);
+  const std::vector<double> at = theta();
+  for (std::size_t k = 0; k < at.size(); ++k) {
+    std::vector<Second> numbers;
+    for (std::size_t i = 0; i < at.size(); ++i)
+      numbers.emplace_back(First(at[i], along[i]), First(i == k ? 1.0L : 0.0L));
+    all.push_back(static_cast<double>(train(numbers).value.slope.slope));
+  }
+  return in_groups(all);
 }
 
 // d/dw of 1/2 w^2 - log(cosh(h w + c)) / h is w - tanh(h w + c).
@@ -291,7 +357,9 @@ Case digits(const DigitsOptions& options) {
   for (std::int64_t l = 0; l < layers; ++l)
     scales.push_back(-0.5 * std::log(static_cast<double>(options.sizes[static_cast<std::size_t>(l)])));
   const auto in_dtype = [&](const Tensor& tensor) { return ladder::converted(tensor, options.dtype); };
-  result.h = {{"log_rates", Tensor::full({steps, layers}, std::log(options.rate), options.dtype)},
+  // Adam moves every weight by about its rate, whatever the gradient.
+  const double rate = is_adam(options.rule) ? 0.05 * options.rate : options.rate;
+  result.h = {{"log_rates", Tensor::full({steps, layers}, std::log(rate), options.dtype)},
               {"momenta", in_dtype(Tensor::from(logits, {steps}))},
               {"log_init_scales", in_dtype(Tensor::from(scales, {layers}))},
               {"log_l2", Tensor::full({net.parameter_count()}, std::log(1e-3), options.dtype)}};

@@ -46,8 +46,9 @@ TEST_CASE("without options compare has the documented defaults") {
   CHECK(options.training.steps == 100);
   CHECK(options.training.batch == 200);
   CHECK(options.training.groups == Words{"log_rates", "momenta", "log_init_scales", "log_l2"});
-  CHECK(options.methods ==
-        Words{"ridders", "unrolled", "checkpointed", "trajectory", "reversible", "forward"});
+  CHECK(options.methods == Words{"ridders", "unrolled", "checkpointed", "trajectory", "reversible", "forward",
+                                 "implicit-cg", "implicit-dense", "implicit-normal-cg", "implicit-neumann",
+                                 "truncated", "t1-t2", "darts"});
   CHECK(options.format == Format::table);
   CHECK(options.samples == 0);
   CHECK_FALSE(options.data);
@@ -177,9 +178,10 @@ TEST_CASE("help, version and info") {
   CHECK(run({"--version"}).out == "hypertape " + std::string(hypertape::version()) + "\n");
   const Outcome help = run({"compare", "--help"});
   CHECK(help.code == 0);
-  for (const char* option : {"--data", "--labels", "--label-column", "--samples", "--layers", "--activation",
-                             "--steps", "--batch", "--seed", "--threads", "--methods", "--groups", "--format",
-                             "--rate", "--momentum", "--l2", "--output"})
+  for (const char* option :
+       {"--data",     "--labels", "--label-column", "--samples",   "--layers", "--activation", "--steps",
+        "--batch",    "--seed",   "--threads",      "--methods",   "--groups", "--format",     "--rate",
+        "--momentum", "--l2",     "--output",       "--optimizer", "--dtype",  "--problem"})
     CHECK(contains(help.out, option));
   CHECK(contains(run({"--help"}).out, "compare"));
   const Outcome info = run({"info"});

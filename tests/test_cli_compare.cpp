@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compare.h"
+#include "compared_problem.h"
 #include "directional_rows.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/hypergradient.h"
@@ -33,6 +34,7 @@ Dataset small_digits(std::int64_t samples) {
 
 CompareOptions small_options() {
   CompareOptions options;
+  options.methods = {"ridders", "unrolled", "checkpointed", "trajectory", "reversible", "forward"};
   options.training.layers = {7, 6};
   options.training.steps = 12;
   options.training.batch = 20;
@@ -223,7 +225,9 @@ TEST_CASE("a wrong reference shows against forward mode and against finite diffe
   gradients[2] = -gradients[2];
   reference.gradients = reference.gradients.with(gradients);
   hypertape::Progress progress(nullptr);
-  const hypertape::DirectionalRows directional(training, options.training, reference, "exact", progress);
+  reference.availability[1] = hypertape::bilevel::Availability::unused;
+  const hypertape::ComparedProblem problem = hypertape::compared(training, options.training);
+  const hypertape::DirectionalRows directional(problem, problem, reference, options.training.seed, progress);
   for (const std::vector<ComparisonRow>& rows : {directional.ridders(), directional.forward()}) {
     REQUIRE(rows.size() == 4);
     CHECK(*rows[0].relative_error == doctest::Approx(1e-4).epsilon(1e-3));

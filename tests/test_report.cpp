@@ -22,6 +22,8 @@ const Words keys = {"method",  "setting",       "group",     "relative_error",  
 
 Comparison example() {
   Comparison comparison;
+  comparison.problem = "net";
+  comparison.optimizer = "sgd";
   comparison.data_name = "digits";
   comparison.features = 64;
   comparison.classes = 10;
@@ -61,8 +63,10 @@ TEST_CASE("the JSON report has exactly the documented keys, in order, and null f
   const auto json = nlohmann::ordered_json::parse(hypertape::json_report(example()));
   Words top;
   for (const auto& [key, value] : json.items()) top.push_back(key);
-  CHECK(top == Words{"training_run_seconds", "steps", "dtype", "threads", "rows"});
+  CHECK(top == Words{"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows"});
   CHECK(json["training_run_seconds"] == 0.125);
+  CHECK(json["problem"] == "net");
+  CHECK(json["optimizer"] == "sgd");
   CHECK(json["steps"] == 100);
   CHECK(json["dtype"] == "float64");
   CHECK(json["threads"] == 2);
@@ -84,10 +88,11 @@ TEST_CASE("the CSV report has the same columns, empty for what is not defined, a
   REQUIRE(lines.size() == 5);
   std::string header;
   for (const std::string& key : keys) header += (header.empty() ? "" : ",") + key;
-  CHECK(lines[0] == header);
-  CHECK(lines[1] == "unrolled,,log_rates,0,1,0.5,4,100,100,209200000,exact");
-  CHECK(lines[3] == "reversible,,log_rates,1.5e-10,0.99,0.75,6,200,100,5400000,exact");
-  CHECK(lines[4] == "forward,2 directions,momenta,,,,,,,,\"diverged at step 3, \"\"late\"\"\"");
+  CHECK(lines[0] == header + ",problem,optimizer,dtype");
+  CHECK(lines[1] == "unrolled,,log_rates,0,1,0.5,4,100,100,209200000,exact,net,sgd,float64");
+  CHECK(lines[3] == "reversible,,log_rates,1.5e-10,0.99,0.75,6,200,100,5400000,exact,net,sgd,float64");
+  CHECK(lines[4] ==
+        "forward,2 directions,momenta,,,,,,,,\"diverged at step 3, \"\"late\"\"\",net,sgd,float64");
 }
 
 TEST_CASE("numbers in CSV read back as the same bits") {
@@ -126,6 +131,28 @@ TEST_CASE("the table's header says what was trained") {
                            "7,510 parameters", "400 hyperparameters", "100 steps", "batch 200", "2 threads",
                            "training 2.4 to 0.25", "validation 0.5"})
     CHECK_MESSAGE(table.find(part) != std::string::npos, part);
+}
+
+TEST_CASE("the table's header says which optimizer and dtype, or which problem with a closed form") {
+  const auto header_of = [](const Comparison& comparison) {
+    const std::string table = hypertape::table_report(comparison);
+    return table.substr(0, table.find("\nmethod"));
+  };
+  Comparison comparison = example();
+  CHECK(header_of(comparison).find("100 steps of SGD with momentum, batch 200") != std::string::npos);
+  comparison.optimizer = "nesterov";
+  CHECK(header_of(comparison).find("SGD with Nesterov momentum") != std::string::npos);
+  comparison.optimizer = "adam";
+  comparison.dtype = "float32";
+  CHECK(header_of(comparison).find("steps of Adam") != std::string::npos);
+  CHECK(header_of(comparison).find("in float32") != std::string::npos);
+  comparison.problem = "ridge";
+  comparison.description = "40 samples";
+  comparison.rate = 0.25;
+  const std::string closed = header_of(comparison);
+  CHECK(closed.starts_with("problem   ridge: 40 samples\n"));
+  CHECK(closed.find("gradient descent on the whole objective, rate 0.25, 2 threads") != std::string::npos);
+  for (const char* part : {"digits", "64-100-10", "batch"}) CHECK(closed.find(part) == std::string::npos);
 }
 
 TEST_CASE("counts and bytes for people") {

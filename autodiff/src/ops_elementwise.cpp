@@ -5,16 +5,41 @@
 #include <array>
 #include <utility>
 
+#include "checks.h"
 #include "elementwise_function.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 
+// The vocabulary of elementwise_bodies.h for tensors, beyond public operations of the same name. Selections
+// are missing: their formulas are kernels, and the derivative of a formula never asks for them.
 namespace hypertape {
 namespace {
-// Formulas of elementwise_ops.h, run on tensors, meet literals here.
-Tensor times(const Tensor& x, double c) { return multiply_scalar(x, c); }
-Tensor over(const Tensor& x, double c) { return divide_scalar(x, c); }
-Tensor minus_from(double c, const Tensor& x) { return c - x; }
+namespace elementwise::bodies {
+inline Tensor plus(const Tensor& x, double c) { return add_scalar(x, c); }
+inline Tensor times(const Tensor& x, double c) { return multiply_scalar(x, c); }
+inline Tensor over(const Tensor& x, double c) { return divide_scalar(x, c); }
+inline Tensor minus_from(double c, const Tensor& x) { return c - x; }
+inline Tensor within(const Tensor& x, double limit) { return clamp(x, -limit, limit); }
+inline Tensor power_slope(const Tensor& x, double c) {
+  return c == 0.0 ? Tensor::zeros(x.shape(), x.dtype()) : multiply_scalar(pow_scalar(x, c - 1.0), c);
+}
+inline Tensor base_for_slope(const Tensor& a, const Tensor& b) {
+  return where(logical_and(equal(a, 0.0), equal(b, 0.0)), 1.0, a);
+}
+inline Tensor base_for_logarithm(const Tensor& a, const Tensor& b) {
+  return where(logical_and(equal(a, 0.0), greater_equal(b, 0.0)), 1.0, a);
+}
+inline Tensor sigmoid_slope(const Tensor& x) { return sigmoid(x) * sigmoid(-x); }
+inline Tensor normal_cdf(const Tensor& x) {
+  constexpr double sqrt_half = 0x1.6a09e667f3bcdp-1;
+  return 0.5 + 0.5 * erf(sqrt_half * x);
+}
+inline Tensor normal_density(const Tensor& x) {
+  constexpr double at_zero = 0x1.9884533d43651p-2;  // 1 / sqrt(2 pi)
+  return at_zero * exp(-0.5 * (x * x));
+}
+inline Tensor over_square_sum(const Tensor& x, const Tensor& y) { return x / (x * x + y * y); }
+}  // namespace elementwise::bodies
 }  // namespace
 }  // namespace hypertape
 
@@ -130,7 +155,7 @@ const ElementwiseFunction OpFunction<Op>::function = {
 // The second derivative as a function of its own: s * d pull<operand>(t, used...) / d argument j.
 template <class Op, int operand, int j>
 struct SecondPullFunction {
-  static constexpr int pull_arity = 1 + __builtin_popcount(Op::uses[operand]);
+  static constexpr int pull_arity = elementwise::pull_arity<Op, operand>;
   static Saves saves(unsigned) { return {(1u << (pull_arity + 1)) - 1, 0}; }
   static ElementwiseKernels kernel(unsigned mask) {
     return mask ? ElementwiseKernels{} : elementwise_kernels(code_of<Op>).pull_pull[operand][j];
@@ -171,7 +196,7 @@ const ElementwiseFunction SecondPullFunction<Op, operand, j>::function = {
 
 template <class Op, int operand>
 struct PullFunction {
-  static constexpr int arity = 1 + __builtin_popcount(Op::uses[operand]);
+  static constexpr int arity = elementwise::pull_arity<Op, operand>;
   static Saves saves(unsigned linked) {
     const unsigned used = (1u << arity) - 2;
     return {(linked & ~1u) ? (1u << arity) - 1 : used, 0};
@@ -179,6 +204,10 @@ struct PullFunction {
   static ElementwiseKernels kernel(unsigned mask) {
     const OpKernels& kernels = elementwise_kernels(code_of<Op>);
     return mask ? kernels.pull_dual[operand][mask] : kernels.pull[operand];
+  }
+  template <std::size_t... k>
+  static constexpr unsigned differentiable(std::index_sequence<k...>) {
+    return ((elementwise::pull_depends_on<Op, operand, static_cast<int>(k)> ? 1u << k : 0u) | ...);
   }
   template <std::size_t... k>
   static Tensor pull_of(int argument, const Primal& primal, double scalar, const Tensor& t,
@@ -191,11 +220,12 @@ struct PullFunction {
     const std::array<Operand, arity + 1> operands{Operand(t), Operand(primal.input(0)),
                                                   Operand(primal.input(static_cast<int>(k) + 1))...};
     Tensor result;
-    (void)((static_cast<int>(k) + 1 == argument &&
-            (result = apply_elementwise(SecondPullFunction<Op, operand, static_cast<int>(k) + 1>::function,
-                                        scalar, operands),
-             true)) ||
-           ...);
+    const auto look = [&]<int j>() {
+      if constexpr (elementwise::pull_depends_on<Op, operand, j>)
+        if (j == argument)
+          result = apply_elementwise(SecondPullFunction<Op, operand, j>::function, scalar, operands);
+    };
+    (look.template operator()<static_cast<int>(k) + 1>(), ...);
     return result;
   }
   static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t) {
@@ -205,7 +235,8 @@ struct PullFunction {
 };
 template <class Op, int operand>
 const ElementwiseFunction PullFunction<Op, operand>::function = {
-    name_of_op<Op>(), arity, (1u << arity) - 1, saves, kernel, no_factor, pull};
+    name_of_op<Op>(), arity, differentiable(std::make_index_sequence<arity>()), saves, kernel,
+    no_factor,        pull};
 
 }  // namespace
 }  // namespace hypertape::detail
@@ -231,5 +262,12 @@ namespace hypertape {
     return detail::apply_elementwise(detail::OpFunction<elementwise::Op>::function, scalar, {&x, 1}); \
   }
 #include "hypertape/core/elementwise.def"
+
+Tensor clamp(Operand x, double low, double high) {
+  detail::require_floating("clamp", *x);
+  if (!(low <= high)) fail("clamp", "needs low <= high, not ", low, " and ", high);
+  const Dtype dtype = x->dtype();
+  return clamp(x, Tensor::scalar(low, dtype), Tensor::scalar(high, dtype));
+}
 
 }  // namespace hypertape

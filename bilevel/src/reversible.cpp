@@ -173,7 +173,9 @@ void check(const detail::Run& run) {
   const optim::Step& step = run.problem().step;
   if (!step.reversible || !step.gradient_cotangent)
     fail("reversible", "the problem's step '", step.name,
-         "' has no reversible_step: its member `reversible` is empty; use sgd, or another method");
+         "' has no exact inverse (no reversible_step: its member `reversible` is empty); use sgd with plain "
+         "or "
+         "dampened momentum, or another method");
   const TensorList& parameters = run.initial_state().parameters;
   if (run.initial_state().slots.size() != parameters.size())
     fail("reversible", "needs one velocity per parameter tensor, but there are ",

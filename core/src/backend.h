@@ -57,6 +57,18 @@ struct MomentumViews {
   double rate;
 };
 
+/// What `relate` asks of two elements; the last two of booleans only.
+enum class Relation : std::uint8_t {
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  equal,
+  not_equal,
+  both,
+  either
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -73,6 +85,10 @@ class Backend {
   virtual void random(const View& target, Distribution distribution, const Key& key) = 0;
 
   virtual void elementwise(const ElementwiseCall& call) = 0;
+  /// target (boolean) = a relation b, broadcast to it; a and b have one dtype.
+  virtual void relate(Relation relation, const View& a, const View& b, const View& target) = 0;
+  /// target = mask ? a : b, broadcast to it; mask is boolean, the rest have one dtype.
+  virtual void select(const View& mask, const View& a, const View& b, const View& target) = 0;
   /// target has the rank of source and extent 1 where it sums. The order of additions is fixed by the shape.
   virtual void sum(const View& source, const View& target) = 0;
   /// Sum of products of two contiguous arrays of one size; target is one element.

@@ -73,6 +73,12 @@ class CpuBackend final : public Backend {
                  [&](auto type) { random_elements<decltype(type)>(target, distribution, key); });
   }
   void elementwise(const ElementwiseCall& call) override { run_elementwise(call); }
+  void relate(Relation relation, const View& a, const View& b, const View& target) override {
+    for_dtype(a.dtype, [&](auto type) { relate_elements<decltype(type)>(relation, a, b, target); });
+  }
+  void select(const View& mask, const View& a, const View& b, const View& target) override {
+    for_dtype(a.dtype, [&](auto type) { select_elements<decltype(type)>(mask, a, b, target); });
+  }
   void sum(const View& source, const View& target) override {
     for_floating("sum", source.dtype, [&](auto type) { sum_elements<decltype(type)>(source, target); });
   }

@@ -16,6 +16,10 @@ template <class T>
 void random_elements(const View& target, Distribution distribution, const Key& key);
 void run_elementwise(const ElementwiseCall& call);
 template <class T>
+void relate_elements(Relation relation, const View& a, const View& b, const View& target);
+template <class T>
+void select_elements(const View& mask, const View& a, const View& b, const View& target);
+template <class T>
 void sum_elements(const View& source, const View& target);
 template <class T>
 void dot_elements(const View& a, const View& b, const View& target);

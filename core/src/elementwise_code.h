@@ -36,7 +36,7 @@ struct OpKernels {
   /// Fused pull<i>(t, used...).
   ElementwiseKernels pull[max_arity];
   ElementwiseKernels pull_dual[max_arity][1 << max_pull_arity];
-  /// Cotangent of argument j of pull<i> from s: inputs s, t, used...
+  /// Cotangent of argument j > 0 of pull<i> from s: inputs s, t, used... (in t, it is pull<i> itself).
   ElementwiseKernels pull_pull[max_arity][max_pull_arity];
 };
 

@@ -9,6 +9,7 @@
 //
 // Largest errors in ulp: exp 0.90, log 0.84, tanh 1.20 over every float; 0.88, 0.88, 1.24 over some 10^7
 // doubles on each interval where they are largest. All three are nondecreasing over the positive floats.
+// Further functions: scalar_functions.h.
 //
 // Bodies are HYPERTAPE_ALWAYS_INLINE templates (a call in the loop stops vectorising) and call everything as
 // `math::name(x)`, for T = float, double, Dual<...> or a class type whose functions ADL finds. A constant
@@ -148,6 +149,32 @@ HYPERTAPE_ALWAYS_INLINE Ratio<float> tanh_tail(float z) {
   return {polynomial(z, -0x1.555544p-2f, -0x1.94180cp-10f), polynomial(z, 1.0f, 0x1.9e529cp-2f)};
 }
 
+/// x = 2^exponent (1 + fraction) with sqrt(1/2) <= 1 + fraction < sqrt(2), for 0 < x < infinity.
+template <Real T>
+struct Split {
+  T fraction, exponent;
+};
+
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE Split<T> split_exponent(T x) {
+  using F = Format<T>;
+  constexpr T smallest_normal = std::numeric_limits<T>::min();
+  constexpr Bits<T> mantissa = (Bits<T>(1) << F::mantissa_bits) - 1;
+  constexpr T denormal_scale = from_bits<T>((F::bias + Bits<T>(F::mantissa_bits) + 2) << F::mantissa_bits);
+
+  const bool denormal = x < smallest_normal;
+  const T normal = denormal ? x * denormal_scale : x;
+  const T exponent_offset = denormal ? T(F::bias) + T(F::mantissa_bits + 2) : T(F::bias);
+
+  // Moving the bits up by 1 - sqrt(1/2) makes the exponent field step at sqrt(1/2) instead of 1.
+  const Bits<T> moved = to_bits(normal) + (F::one - F::sqrt_half);
+  const T fraction = from_bits<T>((moved & mantissa) + F::sqrt_half) - T(1);
+  constexpr T integer_magic = F::round_magic;
+  const T exponent =
+      (from_bits<T>((moved >> F::mantissa_bits) | to_bits(integer_magic)) - integer_magic) - exponent_offset;
+  return {fraction, exponent};
+}
+
 }  // namespace detail
 
 /// condition ? a : b, both computed.
@@ -237,24 +264,8 @@ HYPERTAPE_ALWAYS_INLINE T exp(T x) {
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE T log(T x) {
   using F = detail::Format<T>;
-  using Bits = detail::Bits<T>;
-  constexpr T smallest_normal = std::numeric_limits<T>::min();
   constexpr T infinity = std::numeric_limits<T>::infinity();
-  constexpr Bits mantissa = (Bits(1) << F::mantissa_bits) - 1;
-  constexpr T denormal_scale =
-      detail::from_bits<T>((F::bias + Bits(F::mantissa_bits) + 2) << F::mantissa_bits);
-
-  const bool denormal = x < smallest_normal;
-  const T normal = denormal ? x * denormal_scale : x;
-  const T exponent_offset = denormal ? T(F::bias) + T(F::mantissa_bits + 2) : T(F::bias);
-
-  // Moving the bits up by 1 - sqrt(1/2) makes the exponent field step at sqrt(1/2) instead of 1.
-  const Bits moved = detail::to_bits(normal) + (F::one - F::sqrt_half);
-  const T f = detail::from_bits<T>((moved & mantissa) + F::sqrt_half) - T(1);
-  constexpr T integer_magic = F::round_magic;
-  const T k =
-      (detail::from_bits<T>((moved >> F::mantissa_bits) | detail::to_bits(integer_magic)) - integer_magic) -
-      exponent_offset;
+  const auto [f, k] = detail::split_exponent(x);
 
   const T s = f / (T(2) + f);
   const T z = s * s;

@@ -1,45 +1,14 @@
-#include <algorithm>
-
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
-#include "hypertape/optim/step.h"
+#include "settings.h"
 
 namespace hypertape::optim {
 namespace {
 
-// A setting as a number (constant) or as a tensor (hyperparameter): `tensor` is absent for a constant.
-struct Value {
-  Tensor tensor;
-  double number = 0.0;
-  Tensor as(Dtype dtype) const { return tensor.defined() ? tensor : Tensor::scalar(number, dtype); }
-};
+using detail::Value;
 
-Value value_of(const Setting& setting, const NamedTensors& h) {
-  if (setting.name.empty()) return {Tensor(), setting.value};
-  return {h[setting.name], 0.0};
-}
-
-// The rate of each parameter tensor.
 std::vector<Value> rates_of(const SgdOptions& options, const NamedTensors& h, std::size_t parameters) {
-  const Value rate = value_of(options.rate, h);
-  if (!rate.tensor.defined() || rate.tensor.rank() == 0) return std::vector<Value>(parameters, rate);
-  if (rate.tensor.rank() != 1)
-    fail("sgd", "rate '", options.rate.name, "' has shape ", rate.tensor.shape(),
-         " in one step; it must be a scalar or a vector with one rate per group");
-  if (!options.rate_groups.empty() && options.rate_groups.size() != parameters)
-    fail("sgd", options.rate_groups.size(), " rate groups given for ", parameters, " parameter tensors");
-  std::int64_t needed = options.rate_groups.empty() ? static_cast<std::int64_t>(parameters) : 0;
-  for (const std::int64_t group : options.rate_groups) needed = std::max(needed, group + 1);
-  if (rate.tensor.size() != needed)
-    fail("sgd", "rate '", options.rate.name, "' has ", rate.tensor.size(),
-         " elements in one step, but there are ", needed, " groups");
-  const TensorList groups = unstack(rate.tensor);
-  std::vector<Value> rates;
-  for (std::size_t i = 0; i < parameters; ++i) {
-    const auto group = options.rate_groups.empty() ? i : static_cast<std::size_t>(options.rate_groups[i]);
-    rates.push_back({groups[group], 0.0});
-  }
-  return rates;
+  return detail::per_parameter("sgd", "rate", options.rate, options.rate_groups, h, parameters);
 }
 
 // Reversible training rounds the momentum; a constant one is then passed along under this name.
@@ -48,34 +17,48 @@ constexpr const char* executed_momentum = "executed momentum";
 Value momentum_of(const SgdOptions& options, const NamedTensors& h) {
   if (options.momentum.name.empty() && h.contains(executed_momentum))
     return {Tensor(), h[executed_momentum].item()};
-  Value momentum = value_of(options.momentum, h);
-  if (momentum.tensor.defined() && momentum.tensor.rank() != 0)
-    fail("sgd", "momentum '", options.momentum.name, "' has shape ", momentum.tensor.shape(),
-         " in one step; it must be a scalar");
-  return momentum;
+  return detail::scalar_of("sgd", "momentum", options.momentum, h);
 }
 
-double number_of(const Value& value) { return value.tensor.defined() ? value.tensor.item() : value.number; }
+bool is_dampened(const SgdOptions& options) noexcept {
+  return options.dampened || !detail::is_absent(options.dampening);
+}
+
+// (1 - dampening) x
+Tensor dampened(const SgdOptions& options, const NamedTensors& h, const Value& momentum, const Tensor& x) {
+  if (!is_dampened(options)) return x;
+  const Value dampening =
+      options.dampened ? momentum : detail::scalar_of("sgd", "dampening", options.dampening, h);
+  return (1.0 - dampening.as(x.dtype())) * x;
+}
 
 State update(const SgdOptions& options, const State& state, const TensorList& gradients,
              const NamedTensors& h) {
   const std::size_t count = state.parameters.size();
   const std::vector<Value> rates = rates_of(options, h, count);
   const Value momentum = momentum_of(options, h);
+  std::vector<Value> decays;
+  if (!detail::is_absent(options.weight_decay))
+    decays =
+        detail::per_parameter("sgd", "weight decay", options.weight_decay, options.rate_groups, h, count);
   State next;
   next.parameters.reserve(count);
   next.slots.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const Tensor &w = state.parameters[i], &v = state.slots[i];
     const Tensor beta = momentum.as(w.dtype());
-    next.slots.push_back(
-        multiply_add(beta, v, options.dampened ? (1.0 - beta) * gradients[i] : gradients[i]));
-    next.parameters.push_back(multiply_add(negate(rates[i].as(w.dtype())), next.slots.back(), w));
+    const Tensor gradient =
+        decays.empty() ? gradients[i] : multiply_add(decays[i].as(w.dtype()), w, gradients[i]);
+    const Tensor push = dampened(options, h, momentum, gradient);
+    next.slots.push_back(multiply_add(beta, v, push));
+    const Tensor move = options.nesterov ? multiply_add(beta, next.slots.back(), push) : next.slots.back();
+    next.parameters.push_back(multiply_add(negate(rates[i].as(w.dtype())), move, w));
   }
   return next;
 }
 
-// d next.slots / d gradient = scale, and next.parameters follows by -rate: w_bar' and v_bar' meet in v.
+// The push reaches v' directly, and w' by -rate times the move: v', or with Nesterov momentum v' + push,
+// where v' counts times the momentum. All of that is independent of state and gradient.
 TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent, const NamedTensors& h) {
   const std::size_t count = cotangent.parameters.size();
   const std::vector<Value> rates = rates_of(options, h, count);
@@ -85,30 +68,71 @@ TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent,
     const Tensor &w = cotangent.parameters[i], &v = cotangent.slots[i];
     Tensor g = v;
     if (w.defined()) {
-      const Tensor step = negate(rates[i].as(w.dtype()));
+      Tensor step = negate(rates[i].as(w.dtype()));
+      if (options.nesterov) step = step * (1.0 + momentum.as(w.dtype()));
       g = v.defined() ? multiply_add(step, w, v) : step * w;
     }
-    if (g.defined() && options.dampened) g = (1.0 - momentum.as(g.dtype())) * g;
+    if (g.defined()) g = dampened(options, h, momentum, g);
     result[i] = std::move(g);
   }
   return result;
 }
 
-void require_constant_in_range(const SgdOptions& options) {
-  if (options.momentum.name.empty() && !(options.momentum.value >= 0.0 && options.momentum.value < 1.0))
-    fail("sgd", "momentum ", options.momentum.value, " is not in [0, 1)");
-  if (options.rate.name.empty() && !(options.rate.value - options.rate.value == 0.0))
-    fail("sgd", "rate ", options.rate.value, " is not finite");
-  for (const std::int64_t group : options.rate_groups)
-    if (group < 0) fail("sgd", "rate group ", group, " is negative");
+void require_sensible(const SgdOptions& options) {
+  detail::require_finite("sgd", "rate", options.rate);
+  detail::require_share("sgd", "momentum", options.momentum);
+  detail::require_share("sgd", "dampening", options.dampening);
+  detail::require_not_negative("sgd", "weight decay", options.weight_decay);
+  detail::require_groups("sgd", options.rate_groups);
+  if (options.dampened && !detail::is_absent(options.dampening))
+    fail("sgd", "both `dampened` and a dampening are given; `dampened` is the dampening by the momentum");
+}
+
+// What keeps the step from being undone exactly is part of its name, and so of the refusal.
+std::string name_of(const SgdOptions& options) {
+  std::string extras;
+  const auto add = [&](bool given, const char* extra) {
+    if (given) extras += (extras.empty() ? " with " : ", ") + std::string(extra);
+  };
+  add(options.nesterov, "Nesterov momentum");
+  add(!detail::is_absent(options.dampening), "dampening");
+  add(!detail::is_absent(options.weight_decay), "weight decay");
+  return "sgd" + extras;
+}
+
+ReversibleMomentum reversible_form(const SgdOptions& options) {
+  ReversibleMomentum reversible;
+  reversible.dampened = options.dampened;
+  reversible.rates = [options](const NamedTensors& h) {
+    const Value rate = detail::value_of(options.rate, h);
+    if (!rate.tensor.defined() || rate.tensor.rank() == 0) return std::vector<double>{rate.item()};
+    const std::size_t groups = static_cast<std::size_t>(rate.tensor.size());
+    const std::size_t parameters = options.rate_groups.empty() ? groups : options.rate_groups.size();
+    std::vector<double> numbers;
+    for (const Value& each : rates_of(options, h, parameters)) numbers.push_back(each.item());
+    return numbers;
+  };
+  reversible.momentum = [options](const NamedTensors& h) {
+    return detail::value_of(options.momentum, h).item();
+  };
+  reversible.with_momentum = [options](const NamedTensors& h, double executed) {
+    if (options.momentum.name.empty()) {
+      NamedTensors rounded = h;
+      rounded.add(executed_momentum, Tensor::scalar(executed));
+      return rounded;
+    }
+    const Tensor& momentum = h[options.momentum.name];
+    return h.with(options.momentum.name, Tensor::full(momentum.shape(), executed, momentum.dtype()));
+  };
+  return reversible;
 }
 
 }  // namespace
 
 Step sgd(SgdOptions options) {
-  require_constant_in_range(options);
+  require_sensible(options);
   Step step;
-  step.name = "sgd";
+  step.name = name_of(options);
   step.initial_slots = [](const TensorList& parameters) {
     TensorList velocities;
     for (const Tensor& p : parameters) velocities.push_back(Tensor::zeros(p.shape(), p.dtype()));
@@ -120,28 +144,7 @@ Step sgd(SgdOptions options) {
   step.gradient_cotangent = [options](const State& cotangent, const NamedTensors& h) {
     return gradient_cotangent(options, cotangent, h);
   };
-  ReversibleMomentum reversible;
-  reversible.dampened = options.dampened;
-  reversible.rates = [options](const NamedTensors& h) {
-    const Value rate = value_of(options.rate, h);
-    if (!rate.tensor.defined() || rate.tensor.rank() == 0) return std::vector<double>{number_of(rate)};
-    const std::size_t groups = static_cast<std::size_t>(rate.tensor.size());
-    const std::size_t parameters = options.rate_groups.empty() ? groups : options.rate_groups.size();
-    std::vector<double> numbers;
-    for (const Value& each : rates_of(options, h, parameters)) numbers.push_back(number_of(each));
-    return numbers;
-  };
-  reversible.momentum = [options](const NamedTensors& h) { return number_of(value_of(options.momentum, h)); };
-  reversible.with_momentum = [options](const NamedTensors& h, double executed) {
-    if (options.momentum.name.empty()) {
-      NamedTensors rounded = h;
-      rounded.add(executed_momentum, Tensor::scalar(executed));
-      return rounded;
-    }
-    const Tensor& momentum = h[options.momentum.name];
-    return h.with(options.momentum.name, Tensor::full(momentum.shape(), executed, momentum.dtype()));
-  };
-  step.reversible = std::move(reversible);
+  if (step.name == "sgd") step.reversible = reversible_form(options);
   return step;
 }
 

@@ -15,12 +15,34 @@
 
 namespace hypertape {
 
-// --- Elementwise; shapes broadcast. The list with its meaning: core/elementwise.def
+// --- Elementwise; shapes broadcast. The list: core/elementwise.def
+//
+// Where a derivative does not exist, it is:
+//
+//   abs 0 at 0; relu 0 at 0; leaky_relu(x, slope) the slope at 0
+//   maximum, minimum                half for each operand where they are equal
+//   clamp(x, low, high)             at a bound as inside: 1 in x, 0 in the bound; the result is high where
+//                                   low > high
+//   sqrt, rsqrt, log, log1p         infinite at the border of the domain; NaN if the cotangent is 0 there
+//   pow(a, b)                       in a: b a^(b-1), 0 where a = b = 0; in b: a^b log(a), 0 where a = 0 and
+//                                   b >= 0, NaN for a < 0
+//   atan2(y, x)                     NaN at the origin
+//   floor, round, sign              absent everywhere (no path), like second derivatives of piecewise linear
+//                                   functions
+//
+// NaN operands give NaN; `pow` gives 1 for x^0 and 1^x even then, as in C. round takes halves to even. gelu
+// is x Phi(x), gelu_tanh its approximation by tanh. sin and cos are NaN for |x| > 2^30, beyond which argument
+// reduction would not be exact.
 #define HYPERTAPE_UNARY(Op, name) HYPERTAPE_API Tensor name(Operand x);
 #define HYPERTAPE_BINARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b);
 #define HYPERTAPE_TERNARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b, Operand c);
 #define HYPERTAPE_WITH_SCALAR(Op, name) HYPERTAPE_API Tensor name(Operand x, double scalar);
 #include "hypertape/core/elementwise.def"
+
+/// x^exponent. `square`, `sqrt` and `rsqrt` are faster where they apply.
+inline Tensor pow(Operand x, double exponent) { return pow_scalar(x, exponent); }
+/// Constant bounds; Error unless low <= high.
+HYPERTAPE_API Tensor clamp(Operand x, double low, double high);
 
 // A C++ number takes the tensor's dtype.
 inline Tensor operator+(Operand a, Operand b) { return add(a, b); }
@@ -36,6 +58,31 @@ inline Tensor operator*(Operand x, double c) { return multiply_scalar(x, c); }
 inline Tensor operator*(double c, Operand x) { return multiply_scalar(x, c); }
 inline Tensor operator/(Operand x, double c) { return divide_scalar(x, c); }
 inline Tensor operator/(double c, Operand x) { return scalar_divide(x, c); }
+
+// --- Comparisons, boolean tensors; shapes broadcast. Operands of one dtype, int64 included, and booleans for
+// (not_)equal. A C++ number takes the tensor's dtype: Error if that is int64 and the number is none.
+// Comparing with NaN gives false, but true for not_equal. Not differentiable.
+HYPERTAPE_API Tensor less(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor less(const Tensor& x, double number);
+HYPERTAPE_API Tensor less_equal(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor less_equal(const Tensor& x, double number);
+HYPERTAPE_API Tensor greater(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor greater(const Tensor& x, double number);
+HYPERTAPE_API Tensor greater_equal(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor greater_equal(const Tensor& x, double number);
+HYPERTAPE_API Tensor equal(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor equal(const Tensor& x, double number);
+HYPERTAPE_API Tensor not_equal(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor not_equal(const Tensor& x, double number);
+/// Of boolean tensors.
+HYPERTAPE_API Tensor logical_and(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor logical_or(const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor logical_not(const Tensor& x);
+/// mask ? a : b for each element; the three shapes broadcast, mask is boolean, a and b have one dtype (any).
+/// The branch not taken has no influence on value or derivatives, NaN included.
+HYPERTAPE_API Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
+HYPERTAPE_API Tensor where(const Tensor& mask, const Tensor& a, double b);
+HYPERTAPE_API Tensor where(const Tensor& mask, double a, const Tensor& b);
 
 // --- Reductions
 /// Sum of all elements, rank 0; 0 for an empty tensor.

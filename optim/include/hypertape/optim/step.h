@@ -56,13 +56,50 @@ struct SgdOptions {
   Setting rate = 0.1;
   /// Momentum in [0, 1): rank 0.
   Setting momentum = 0.0;
-  /// For a vector of rates: the group of each parameter tensor. Empty: one group each.
+  /// For vectors of rates or weight decays: the group of each parameter tensor. Empty: one group each.
   std::vector<std::int64_t> rate_groups = {};
-  /// Scales the gradient by 1 - momentum (the form of Maclaurin, Duvenaud and Adams 2015).
+  /// Dampening by the momentum itself (the form of Maclaurin, Duvenaud and Adams 2015).
   bool dampened = false;
+  /// Dampening in [0, 1): rank 0. It holds from the first step on (PyTorch leaves the first push whole).
+  Setting dampening = 0.0;
+  /// Added to the gradient, times the weight: rank 0, or a vector with one per group.
+  Setting weight_decay = 0.0;
+  /// Moves along momentum v + push with the new v, a look ahead (Nesterov 1983, in the form of Sutskever,
+  /// Martens, Dahl and Hinton 2013).
+  bool nesterov = false;
 };
 
-/// v <- momentum v + (1 - dampening) g;  w <- w - rate v, with the new v, and dampening 0 or momentum.
+/// push = (1 - dampening) (g + weight_decay w);  v <- momentum v + push;  w <- w - rate v, with the new v, or
+/// with Nesterov momentum w <- w - rate (momentum v + push). Undone exactly by reversible training unless it
+/// has Nesterov momentum, weight decay or a dampening other than `dampened`. Error for constants out of
+/// range.
 HYPERTAPE_API Step sgd(SgdOptions options = {});
+
+/// Settings of Adam; each may be a hyperparameter, also one per step.
+struct AdamOptions {
+  /// Learning rate: rank 0, or a vector with one rate per group.
+  Setting rate = 0.001;
+  /// Share that the moving averages of gradients and of their squares keep, in [0, 1): rank 0.
+  Setting beta1 = 0.9, beta2 = 0.999;
+  /// Above 0: rank 0.
+  Setting epsilon = 1e-8;
+  /// Added to the gradient, times the weight, or decoupled: rank 0, or a vector with one per group.
+  Setting weight_decay = 0.0;
+  /// The weights shrink by rate weight_decay, and the averages see the gradient alone: AdamW.
+  bool decoupled = false;
+  /// For vectors of rates or weight decays: the group of each parameter tensor. Empty: one group each.
+  std::vector<std::int64_t> rate_groups = {};
+};
+
+/// m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;  w <- w - rate m' / (sqrt(v') + epsilon),
+/// where m' = m / (1 - product of all beta1), v' = v / (1 - product of all beta2). (Kingma and Ba 2015,
+/// algorithm 1; decoupled weight decay: Loshchilov and Hutter 2019, algorithm 2)
+///
+/// Derivatives of every order go through moments and bias corrections. Where v' is 0, all gradients having
+/// been 0, they are finite: the first is exact, and the root counts as constant in higher ones, whose values
+/// from both sides differ by sign. (v' below 2^-200, in float32 2^-110, counts as 0.) Has no exact inverse.
+/// Slots: m and v of every parameter, then the two 1 - product. Error for constants out of range, and for
+/// parameters of several dtypes.
+HYPERTAPE_API Step adam(AdamOptions options = {});
 
 }  // namespace hypertape::optim

@@ -1,14 +1,12 @@
-// Networks against naive loops, and SGD against numbers worked by hand.
+// Networks against naive loops.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <string>
 
-#include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/nn/layers.h"
-#include "hypertape/optim/step.h"
 #include "ladder.h"
 #include "thrown.h"
 
@@ -20,8 +18,6 @@ using ht::Tensor;
 using ht::TensorList;
 using ht::nn::Activation;
 using ht::nn::Mlp;
-using ht::optim::State;
-using ht::optim::Step;
 
 std::vector<double> numbers(const Tensor& x) { return ladder::elements(x); }
 
@@ -137,101 +133,4 @@ TEST_CASE("nn: what does not fit is refused with the shapes") {
                    ht::nn::accuracy(Tensor::ones({2, 3}), Tensor::from<std::int64_t>({1}));
                  }),
                  "[accuracy]"));
-}
-
-TEST_CASE("optim: two steps of SGD with momentum worked by hand") {
-  // w = 1, v = 0, g = 4 then -2, rate 0.5, momentum 0.25:
-  // v = 4, w = 1 - 2 = -1;  v = 1 - 2 = -1, w = -1 + 0.5 = -0.5.
-  const Tensor first = Tensor::full({1}, 4.0), second = Tensor::full({1}, -2.0);
-  const auto two_steps = [&](const Step& step, const NamedTensors& h) {
-    const TensorList w = {Tensor::ones({1})};
-    const State middle = step.update({w, step.initial_slots(w)}, {first}, h);
-    return step.update(middle, {second}, h);
-  };
-  const NamedTensors h = {{"rate", Tensor::scalar(0.5)}, {"momentum", Tensor::scalar(0.25)}};
-  for (const Step& step : {ht::optim::sgd({.rate = 0.5, .momentum = 0.25}),
-                           ht::optim::sgd({.rate = "rate", .momentum = "momentum"})}) {
-    const State end = two_steps(step, h);
-    CHECK(end.slots[0].item() == -1.0);
-    CHECK(end.parameters[0].item() == -0.5);
-  }
-  // Dampened by 0.75: v = 3, w = 1 - 1.5 = -0.5;  v = 0.75 - 1.5 = -0.75, w = -0.5 + 0.375 = -0.125.
-  for (const Step& step : {ht::optim::sgd({.rate = 0.5, .momentum = 0.25, .dampened = true}),
-                           ht::optim::sgd({.rate = "rate", .momentum = "momentum", .dampened = true})}) {
-    const State end = two_steps(step, h);
-    CHECK(end.slots[0].item() == -0.75);
-    CHECK(end.parameters[0].item() == -0.125);
-  }
-  // Without momentum: w = 1 - 2 + 1.
-  CHECK(two_steps(ht::optim::sgd({.rate = 0.5}), h).parameters[0].item() == 0.0);
-}
-
-TEST_CASE("optim: rates go to the parameters of their groups") {
-  const TensorList w = {Tensor::zeros({2}), Tensor::zeros({1}), Tensor::zeros({1})};
-  const TensorList g = {Tensor::ones({2}), Tensor::ones({1}), Tensor::ones({1})};
-  const NamedTensors h = {{"rates", Tensor::from({0.5, 2.0, 8.0})}};
-  const auto moved = [&](const Step& step) {
-    std::vector<double> result;
-    for (const Tensor& p : step.update({w, step.initial_slots(w)}, g, h).parameters)
-      result.push_back(-numbers(p)[0]);
-    return result;
-  };
-  CHECK(moved(ht::optim::sgd({.rate = "rates"})) == std::vector<double>{0.5, 2.0, 8.0});
-  CHECK(moved(ht::optim::sgd({.rate = "rates", .rate_groups = {2, 0, 2}})) ==
-        std::vector<double>{8.0, 0.5, 8.0});
-  CHECK(ht::optim::sgd({.rate = "rates", .momentum = 0.5, .rate_groups = {2, 0, 2}}).reversible->rates(h) ==
-        std::vector<double>{8.0, 0.5, 8.0});
-  CHECK(contains(thrown([&] {
-                   moved(ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1}}));
-                 }),
-                 "2 rate groups given for 3"));
-  CHECK(contains(thrown([&] {
-                   moved(ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1, 3}}));
-                 }),
-                 "there are 4 groups"));
-  CHECK(contains(thrown([&] {
-                   moved(ht::optim::sgd({.rate = "rates", .rate_groups = {0, 1, -1}}));
-                 }),
-                 "group"));
-}
-
-TEST_CASE("optim: constants out of range are refused") {
-  for (const double momentum : {-0.1, 1.0, 2.0, std::nan("")})
-    CHECK(contains(thrown([=] { ht::optim::sgd({.momentum = momentum}); }), "[sgd] momentum"));
-  for (const double rate : {HUGE_VAL, std::nan("")})
-    CHECK(contains(thrown([=] { ht::optim::sgd({.rate = rate}); }), "[sgd] rate"));
-}
-
-TEST_CASE("optim: gradient_cotangent is the update's pullback to the gradient") {
-  const TensorList w = {ladder::sample({3}, -1, 1, 1), ladder::sample({2, 2}, -1, 1, 2)};
-  const TensorList v = {ladder::sample({3}, -1, 1, 3), ladder::sample({2, 2}, -1, 1, 4)};
-  const TensorList g = {ladder::sample({3}, -1, 1, 5), ladder::sample({2, 2}, -1, 1, 6)};
-  const TensorList bars = {ladder::sample({3}, -1, 1, 7), ladder::sample({2, 2}, -1, 1, 8),
-                           ladder::sample({3}, -1, 1, 9), ladder::sample({2, 2}, -1, 1, 10)};
-  const NamedTensors h = {{"rates", Tensor::from({0.3, 0.7})}, {"momentum", Tensor::scalar(0.6)}};
-  for (const bool dampened : {false, true})
-    for (const bool constant : {false, true}) {
-      const Step step = constant
-                            ? ht::optim::sgd({.rate = 0.3, .momentum = 0.6, .dampened = dampened})
-                            : ht::optim::sgd({.rate = "rates", .momentum = "momentum", .dampened = dampened});
-      // Absent cotangents count as zero, and leave absent what they alone would reach.
-      for (int mask = 0; mask < 16; ++mask) {
-        TensorList some(4);
-        for (std::size_t i = 0; i < 4; ++i)
-          if (mask >> i & 1) some[i] = bars[i];
-        auto [next, pullback] = ht::vjp(
-            [&](const TensorList& gradient) {
-              const State state = step.update({w, v}, gradient, h);
-              TensorList all = state.parameters;
-              all.insert(all.end(), state.slots.begin(), state.slots.end());
-              return all;
-            },
-            g);
-        const TensorList expected = pullback(some);
-        const TensorList result = step.gradient_cotangent({{some[0], some[1]}, {some[2], some[3]}}, h);
-        REQUIRE(result.size() == 2);
-        for (std::size_t i = 0; i < 2; ++i) CHECK(result[i].defined() == expected[i].defined());
-        CHECK(ladder::difference(result, expected) < 1e-15);
-      }
-    }
 }

@@ -1,0 +1,131 @@
+#include "compared_methods.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "readable.h"
+
+namespace hypertape {
+namespace {
+
+using bilevel::Estimator;
+
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::int64_t square_root_of(std::int64_t steps) {
+  return static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(steps))));
+}
+
+ComparedMethod with_checkpoints(const BytesPerStep& per_step, std::int64_t checkpoints, std::int64_t steps) {
+  const Estimator estimator = bilevel::Checkpointed{checkpoints};
+  const auto longest = static_cast<double>((steps + checkpoints - 1) / checkpoints);
+  return {.estimator = estimator,
+          .setting = estimator.setting(),
+          .bytes = per_step.state * static_cast<double>(checkpoints) + per_step.tape * longest};
+}
+
+// Terms of series. Truncated runs take a step more: where gradient descent has reached the minimum, that is
+// the same hypergradient.
+constexpr std::int64_t series_terms[] = {1, 5, 20, 100};
+
+}  // namespace
+
+ComparedMethod unrolled(const BytesPerStep& per_step, std::int64_t steps) {
+  return {.estimator = bilevel::Unrolled{}, .bytes = per_step.tape * static_cast<double>(steps)};
+}
+
+ComparedMethod checkpointed(const BytesPerStep& per_step, std::int64_t steps) {
+  return with_checkpoints(per_step, square_root_of(steps), steps);
+}
+
+std::vector<ComparedMethod> reverse_methods(const std::vector<std::string>& names,
+                                            const ComparedProblem& problem, const BytesPerStep& per_step) {
+  std::vector<ComparedMethod> methods;
+  const std::int64_t steps = problem.problem.steps;
+  if (contains(names, "unrolled")) methods.push_back(unrolled(per_step, steps));
+  if (contains(names, "checkpointed")) {
+    // Half the square root of T, the root itself, and two and a half times that: 5, 10, 25 at T = 100.
+    const std::int64_t root = square_root_of(steps);
+    std::int64_t last = 0;
+    for (const std::int64_t budget : {root / 2, root, root * 5 / 2}) {
+      const std::int64_t possible = std::clamp<std::int64_t>(budget, 1, steps);
+      if (possible != last) methods.push_back(with_checkpoints(per_step, possible, steps));
+      last = possible;
+    }
+  }
+  if (contains(names, "trajectory"))
+    methods.push_back(
+        {.estimator = bilevel::Trajectory{}, .bytes = per_step.state * static_cast<double>(steps)});
+  if (contains(names, "reversible")) {
+    ComparedMethod& method = methods.emplace_back(ComparedMethod{.estimator = bilevel::Reversible{}});
+    if (!problem.no_inverse.empty()) method.refusal = "not defined (" + problem.no_inverse + ")";
+  }
+  return methods;
+}
+
+std::vector<ComparedMethod> approximate_methods(const std::vector<std::string>& names,
+                                                const ComparedProblem& problem, const BytesPerStep& per_step,
+                                                bool is_small) {
+  // A net's minimum is far away and its curvature indefinite: more iterations would say nothing more.
+  constexpr std::int64_t few = 50, many = 1000;
+  const std::int64_t iterations = is_small ? many : few;
+  std::vector<ComparedMethod> methods;
+  const auto add = [&](const Estimator& estimator, double bytes = 0.0) {
+    ComparedMethod method{.estimator = estimator, .setting = estimator.setting(), .bytes = bytes};
+    method.is_exact = false;
+    methods.push_back(std::move(method));
+  };
+  if (contains(names, "implicit-cg")) add(bilevel::ImplicitCg{.iterations = iterations});
+  if (contains(names, "implicit-dense")) {
+    const bilevel::ImplicitDense dense;
+    add(dense);
+    if (problem.parameters > dense.most_parameters)
+      methods.back().refusal = "skipped (" + readable_count(problem.parameters) + " parameters, at most " +
+                               readable_count(dense.most_parameters) + ")";
+  }
+  if (contains(names, "implicit-normal-cg")) add(bilevel::ImplicitNormalCg{.iterations = iterations});
+  if (contains(names, "implicit-neumann"))
+    for (const double momentum : {0.0, problem.series_momentum})
+      for (const std::int64_t terms : series_terms)
+        add(bilevel::ImplicitNeumann{.terms = terms, .rate = problem.series_rate, .momentum = momentum});
+  if (contains(names, "truncated")) {
+    std::int64_t last = 0;
+    for (const std::int64_t terms : series_terms) {
+      const std::int64_t steps = std::min(terms + 1, problem.problem.steps);
+      if (steps != last) add(bilevel::Truncated{steps}, per_step.tape * static_cast<double>(steps));
+      last = steps;
+    }
+  }
+  if (contains(names, "t1-t2")) add(bilevel::T1T2{problem.series_rate});
+  if (contains(names, "darts")) add(bilevel::Darts{.rate = problem.series_rate});
+  return methods;
+}
+
+std::string status_of(const bilevel::Hypergradient& result) {
+  using bilevel::Status;
+  std::ostringstream text;
+  text << bilevel::name_of(result.status);
+  text.precision(3);
+  if (result.status == Status::chaotic)
+    text << " (adjoint grew " << result.adjoint_growth << " times)";
+  else if (result.status == Status::diverged && result.failed_step >= 0)
+    text << " at step " << result.failed_step;
+  else if (result.status == Status::diverged || result.status == Status::not_converged ||
+           result.status == Status::negative_curvature || result.status == Status::unstable_series)
+    text << " (" << result.message << ')';
+  return text.str();
+}
+
+std::string status_of(const bilevel::Hypergradient& result, std::size_t group) {
+  using bilevel::Availability;
+  if (result.status == bilevel::Status::diverged) return status_of(result);
+  const Availability availability = result.availability.at(group);
+  if (availability == Availability::defined) return status_of(result);
+  const std::string reason(bilevel::name_of(availability));
+  return availability == Availability::partly_zero ? status_of(result) + ", " + reason : reason;
+}
+
+}  // namespace hypertape

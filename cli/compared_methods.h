@@ -1,0 +1,48 @@
+// The methods that `compare` runs, with their settings and what they need.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compared_problem.h"
+#include "hypertape/bilevel/hypergradient.h"
+#include "options.h"
+
+namespace hypertape {
+
+/// Bytes that methods hold for each step they remember.
+struct BytesPerStep {
+  double tape = 0.0, state = 0.0;
+};
+
+/// One method with its settings, but for those along directions (directional_rows.h).
+struct ComparedMethod {
+  bilevel::Estimator estimator;
+  std::string setting = {};
+  double bytes = 0.0;        ///< estimate of what it needs at its peak; 0 if that does not grow with T
+  bool is_exact = true;      ///< for the run; others are timed once
+  std::string refusal = {};  ///< a status: why it does not apply; empty if it does
+
+  /// About how many plain training runs one takes.
+  static constexpr double typical_runs = 4.0;
+
+  std::string label() const { return estimator.name() + (setting.empty() ? "" : ", " + setting); }
+};
+
+ComparedMethod unrolled(const BytesPerStep& per_step, std::int64_t steps);
+/// At the square root of the steps.
+ComparedMethod checkpointed(const BytesPerStep& per_step, std::int64_t steps);
+
+/// Those asked for, in the order of method_names, up to forward and after it.
+std::vector<ComparedMethod> reverse_methods(const std::vector<std::string>& names,
+                                            const ComparedProblem& problem, const BytesPerStep& per_step);
+std::vector<ComparedMethod> approximate_methods(const std::vector<std::string>& names,
+                                                const ComparedProblem& problem, const BytesPerStep& per_step,
+                                                bool is_small);
+
+/// A result's status for one group as text: "exact", "converged", "chaotic (adjoint grew 300 times)",
+/// "unstable series (...)", "diverged at step 3", "not defined", ...
+std::string status_of(const bilevel::Hypergradient& result);
+std::string status_of(const bilevel::Hypergradient& result, std::size_t group);
+
+}  // namespace hypertape

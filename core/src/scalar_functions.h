@@ -1,0 +1,391 @@
+// The scalar functions beyond exp, log and tanh, under the rules of scalar_math.h: the same bits on every
+// instruction set, no branches, no library.
+//
+// Where a float would need coefficients of its own, it is computed as a double and rounded once.
+//
+//   function              largest error found, ulp (double; float)      remarks
+//   expm1, log1p          0.95, 0.90; 0.97, 0.91                        relative, however small x is
+//   sqrt, floor, round    correctly rounded
+//   rsqrt                 1.0; 1.0
+//   sigmoid               2.2; 2.3                                      both tails down to denormals
+//   softplus              1.4; 1.4
+//   pow                   0.7; 0.51                                     exact where the result is a number
+//   sin, cos              0.8; 0.51                                     NaN beyond |x| = 2^30
+//   atan2                 1.4; 0.51
+//   erf                   1.0; 0.51
+//   normal_cdf            4.0; 0.51                                     the lower tail too
+//
+// Polynomials are minimax fits (Remez exchange in 60 digits); comments give their relative errors.
+#pragma once
+
+#include "scalar_math.h"
+
+namespace hypertape::math {
+inline namespace HYPERTAPE_ISA {
+namespace detail {
+
+/// An unevaluated sum, `low` at most about half an ulp of `high`.
+struct Pair {
+  double high, low;
+};
+
+/// a + b exactly, for |a| >= |b| or a = 0.
+HYPERTAPE_ALWAYS_INLINE Pair quick_two_sum(double a, double b) {
+  const double sum = a + b;
+  return {sum, b - (sum - a)};
+}
+/// a + b exactly.
+HYPERTAPE_ALWAYS_INLINE Pair two_sum(double a, double b) {
+  const double sum = a + b, part = sum - a;
+  return {sum, (a - (sum - part)) + (b - part)};
+}
+/// a b exactly (Dekker), for magnitudes between 2^-900 and 2^990.
+HYPERTAPE_ALWAYS_INLINE Pair two_product(double a, double b) {
+  constexpr double splitter = 0x1p27 + 1.0;
+  const double a_scaled = splitter * a, b_scaled = splitter * b;
+  const double a_high = a_scaled - (a_scaled - a), a_low = a - a_high;
+  const double b_high = b_scaled - (b_scaled - b), b_low = b - b_high;
+  const double product = a * b;
+  return {product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low};
+}
+
+/// exp(x.high + x.low), as math::exp but with 1 + r added exactly.
+HYPERTAPE_ALWAYS_INLINE double exp_of(Pair x) {
+  using F = Format<double>;
+  const bool below = x.high<F::exp_lowest, above = x.high> F::exp_highest;
+  const double low_clamped = below ? F::exp_lowest : x.high;
+  const double clamped = above ? F::exp_highest : low_clamped;
+  const double rest = (below | above) ? 0.0 : x.low;
+
+  constexpr double magic = F::round_magic + 2.0 * F::bias;
+  const double shifted = clamped * F::log2_e + magic;
+  const double k = shifted - magic;
+  const double high = clamped - k * F::ln2_high;
+  const double low = k * F::ln2_low;
+  const double r = high - low;
+  const double r_error = ((high - r) - low) + rest;
+  // (exp(r) - 1 - r - r^2/2) / r^3 for |r| <= ln(2)/2: exp to 2^-64.
+  const double tail =
+      polynomial(r, 0x1.555555555555bp-3, 0x1.555555555555ap-5, 0x1.111111110ebfcp-7, 0x1.6c16c16c14215p-10,
+                 0x1.a01a01b3a5250p-13, 0x1.a01a01b1bf68ep-16, 0x1.71ddefbff8f1ep-19, 0x1.27e4c33ed92f9p-22,
+                 0x1.af6c8d09df50cp-26, 0x1.1f991020fdc0dp-29);
+  const Pair leading = quick_two_sum(1.0, r);
+  const double sum = leading.high + (leading.low + (r_error + (r * r) * (0.5 + r * tail)));
+
+  const Bits<double> exponent = to_bits(shifted), half = exponent >> 1;
+  return (sum * from_bits<double>(half << F::mantissa_bits)) *
+         from_bits<double>((exponent - half) << F::mantissa_bits);
+}
+
+/// log(x) to 2^-66 of its size, for 0 < x < infinity: as math::log, with s = f / (2 + f) and the terms
+/// 2 s + 2/3 s^3 in pairs.
+HYPERTAPE_ALWAYS_INLINE Pair log_of(double x) {
+  using F = Format<double>;
+  const auto [f, k] = split_exponent(x);
+  const Pair under = quick_two_sum(2.0, f);
+  const double s = f / under.high;
+  const Pair back = two_product(s, under.high);
+  const double s_low = (((f - back.high) - back.low) - s * under.low) / under.high;
+
+  const Pair square = two_product(s, s);
+  const double z = square.high, z_low = square.low + 2.0 * s * s_low;
+  // (2 atanh(s) - 2 s - 2/3 s^3) / s^5 in z = s^2: log to 2^-73.5.
+  const double tail =
+      polynomial(z, 0x1.9999999999996p-2, 0x1.249249249302ep-2, 0x1.c71c71c58107dp-3, 0x1.745d18321586ap-3,
+                 0x1.3b1362c2f85d3p-3, 0x1.1120b41b32b06p-3, 0x1.de33a0ba0a822p-4, 0x1.eb0fef4e14170p-4);
+  constexpr double third = 0x1.5555555555555p-1, third_low = 0x1.5555555555555p-55;  // 2/3
+  Pair factor = quick_two_sum(third, z * tail);
+  factor.low += third_low;
+  const Pair cubic = two_product(z, factor.high);
+  Pair total = quick_two_sum(2.0, cubic.high);
+  total.low += cubic.low + (z * factor.low + z_low * factor.high);
+  const Pair fraction = two_product(s, total.high);
+  const double fraction_low = fraction.low + (s * total.low + s_low * total.high);
+
+  const Pair sum = two_sum(k * F::ln2_high, fraction.high);
+  return quick_two_sum(sum.high, sum.low + (fraction_low + k * F::ln2_low));
+}
+
+/// Whether x >= 0 is an integer.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE bool is_integer(T x) {
+  constexpr T magic = T(1) / std::numeric_limits<T>::epsilon();
+  return (x >= magic) | ((x + magic) - magic == x);
+}
+
+/// x^y from |x|^y, which matters for 0 < |x| < infinity only; the rest as in C.
+HYPERTAPE_ALWAYS_INLINE double signed_power(double x, double y, double power) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const double base = math::abs(x), exponent = math::abs(y);
+  const bool is_zero = base == 0.0, is_infinite = base == infinity;
+  const double extreme = is_zero == (y > 0.0) ? 0.0 : infinity;
+  const double magnitude = (is_zero | is_infinite) ? extreme : power;
+  const bool integer = is_integer(exponent), odd = integer & !is_integer(0.5 * exponent);
+  const bool negative = (to_bits(x) >> 63) != 0;
+  const double value = (negative & odd) ? -magnitude : magnitude;
+  const bool complex = (x < 0.0) & !integer & !is_infinite;
+  const double real = complex ? std::numeric_limits<double>::quiet_NaN() : value;
+  const double passed = ((x != x) | (y != y)) ? x + y : real;
+  return ((x == 1.0) | (y == 0.0)) ? 1.0 : passed;
+}
+
+/// x = quadrant pi/2 + (r + low), |r| <= pi/4, the quadrant modulo 4 in the lowest bits. The parts of pi/2
+/// have 22 bits each, so that their products with quadrants below 2^31 are exact.
+struct Angle {
+  double r, low;
+  Bits<double> quadrant;
+};
+inline constexpr double largest_angle = 0x1p30;
+
+HYPERTAPE_ALWAYS_INLINE Angle reduce_angle(double x) {
+  constexpr double magic = Format<double>::round_magic;
+  const double shifted = x * 0x1.45f306dc9c883p-1 + magic;
+  const double k = shifted - magic;
+  const double first = x - k * 0x1.921fbp+0;
+  const Pair second = two_sum(first, -(k * 0x1.5110bp-22));
+  const Pair third = two_sum(second.high, -(k * 0x1.184698p-44));
+  const Pair fourth = two_sum(third.high, -(k * 0x1.31988p-69));
+  const double rest = ((second.low + third.low) + fourth.low) - k * 0x1.1701b839a2520p-88;
+  const Pair r = two_sum(fourth.high, rest);
+  return {r.high, r.low, to_bits(shifted)};
+}
+
+/// sin(r + low) and cos(r + low), each to 2^-57.9 and less: the first for even quadrants.
+HYPERTAPE_ALWAYS_INLINE double sine_or_cosine(const Angle& angle, Bits<double> quadrant) {
+  const double r = angle.r, z = r * r, half = 0.5 * z;
+  const double sine_tail = polynomial(z, -0x1.5555555555548p-3, 0x1.111111110f7d5p-7, -0x1.a01a019bfe415p-13,
+                                      0x1.71de3567ed45bp-19, -0x1.ae5e5a88673e6p-26, 0x1.5d8fc81f64839p-33);
+  const double sine = r + (angle.low * (1.0 - half) + (r * z) * sine_tail);
+  const double cosine_tail =
+      polynomial(z, 0x1.555555555554bp-5, -0x1.6c16c16c14f8fp-10, 0x1.a01a019c8402dp-16,
+                 -0x1.27e4f7ea84951p-22, 0x1.1ee9d784b1cd6p-29, -0x1.8fa47f3254cfdp-37);
+  const double leading = 1.0 - half;
+  const double cosine = leading + (((1.0 - leading) - half) + ((z * z) * cosine_tail - r * angle.low));
+  const double value = (quadrant & 1) ? cosine : sine;
+  return from_bits<double>(to_bits(value) ^ ((quadrant & 2) << 62));
+}
+
+/// Phi(-v) exp(v^2/2) of the normal distribution, 0 <= v <= 40, to 2^-55.9.
+HYPERTAPE_ALWAYS_INLINE double scaled_normal_tail(double v) {
+  const double q = 1.0 / (v + 3.0);
+  const double t = 1.0 - 6.0 * q;
+  return q * polynomial(
+                 t, 0x1.754a751a56f4ap-1, -0x1.04c7295a48f35p-1, 0x1.d71387c654ce0p-3, -0x1.832dbf6991ad2p-5,
+                 -0x1.56d8e3d8000d3p-7, 0x1.c8f52c317eab3p-8, 0x1.0d608c95a5d7dp-10, -0x1.12285ecef7fa7p-10,
+                 -0x1.0d09eb7cdee05p-12, 0x1.43c9dc9596708p-13, 0x1.4a907605134edp-14, -0x1.bc730b6082655p-17,
+                 -0x1.5b1b5d89b55fep-16, -0x1.d85dd2d42f650p-19, 0x1.e89c862f4f06bp-19, 0x1.2f78f489ea8b7p-19,
+                 0x1.bbb5035899d94p-28, -0x1.429937ba5e9dap-21, -0x1.2204168fc78dep-22, 0x1.b65b56140d3dap-25,
+                 0x1.89eb4ebbe5537p-24, 0x1.4f309a3cf7bb4p-26, -0x1.8709c2cd70869p-27, -0x1.759a07d9a88d6p-28,
+                 -0x1.cdac41887c87cp-32);
+}
+
+/// |x|, at most `limit`; NaN stays.
+HYPERTAPE_ALWAYS_INLINE double bounded(double x, double limit) {
+  const double magnitude = math::abs(x);
+  return magnitude > limit ? limit : magnitude;
+}
+/// Beyond this Phi and the density are zero.
+inline constexpr double normal_end = 40.0;
+
+/// exp(-v^2/2): the square keeps its rounding error, which the exponential would magnify.
+HYPERTAPE_ALWAYS_INLINE double bell(double v) {
+  const Pair square = two_product(v, v);
+  return exp_of({-0.5 * square.high, -0.5 * square.low});
+}
+
+}  // namespace detail
+
+/// Nearest integer, halves to even.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T round(T x) {
+  constexpr T magic = T(1) / std::numeric_limits<T>::epsilon();
+  const T magnitude = math::abs(x);
+  const T nearest = math::copysign((magnitude + magic) - magic, x);
+  return magnitude < magic ? nearest : x;
+}
+
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T floor(T x) {
+  const T nearest = math::round(x);
+  return nearest > x ? nearest - T(1) : nearest;
+}
+
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T rsqrt(T x) {
+  return T(1) / math::sqrt(x);
+}
+
+/// exp(x) - 1 = 2 (2^(k-1) - 1/2 + 2^(k-1) (exp(r) - 1)): halved, so that 2^1024 does not appear.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T expm1(T x) {
+  using F = detail::Format<T>;
+  constexpr T lowest = sizeof(T) == 8 ? T(-60) : T(-30), tiny = std::numeric_limits<T>::epsilon() / 4;
+  const T low_clamped = x < lowest ? lowest : x;
+  const T clamped = low_clamped > F::exp_highest ? F::exp_highest : low_clamped;
+  constexpr T magic = F::round_magic + T(F::bias);
+  const T shifted = clamped * F::log2_e + magic;
+  const T k = shifted - magic;
+  const T high = clamped - k * F::ln2_high;
+  const T low = k * F::ln2_low;
+  const T r = high - low;
+  const T r_error = (high - r) - low;
+  const T series = r + (r_error + (r * r) * (T(0.5) + r * detail::exp_tail(r)));
+  const T scale = detail::from_bits<T>((detail::to_bits(shifted) - 1) << F::mantissa_bits);
+  const T value = ((scale - T(0.5)) + scale * series) * T(2);
+  return math::abs(x) < tiny ? x : value;
+}
+
+/// log(1 + x): the logarithm of the rounded sum u, corrected by what the rounding lost over u.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T log1p(T x) {
+  using F = detail::Format<T>;
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const T u = T(1) + x, part = u - x;
+  const T lost = (x - (u - part)) + (T(1) - part);
+  const auto [fraction, k] = detail::split_exponent(u);
+  const bool near = k == T(0);  // then 1 + fraction + lost is 1 + x itself
+  const T f = near ? x : fraction;
+  const T correction = near ? T(0) : lost / u;
+
+  const T s = f / (T(2) + f);
+  const T z = s * s;
+  const T half_square = T(0.5) * f * f;
+  const T rest = s * (half_square + z * detail::log_tail(z)) + (k * F::ln2_low + correction);
+  const T finite = k * F::ln2_high - ((half_square - rest) - f);
+  const T outside = x == T(-1) ? -infinity : std::numeric_limits<T>::quiet_NaN();
+  const T special = x <= T(-1) ? outside : x;
+  const bool ordinary = (x > T(-1)) & (x < infinity) & (x != T(0));
+  return ordinary ? finite : special;
+}
+
+/// 1 / (1 + exp(-x)), with the exponential of -|x| so that neither tail is lost.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T sigmoid(T x) {
+  const T e = math::exp(-math::abs(x));
+  return (x < T(0) ? e : T(1)) / (T(1) + e);
+}
+
+/// sigmoid'(x) = sigmoid(x) sigmoid(-x)
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T sigmoid_slope(T x) {
+  const T e = math::exp(-math::abs(x)), sum = T(1) + e;
+  return (e / sum) / sum;
+}
+
+/// log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T softplus(T x) {
+  const T e = math::exp(-math::abs(x));
+  return (x > T(0) ? x : T(0)) + math::log1p(e);
+}
+
+/// x^y as C defines it; 1 where x is 1 or y is 0, even beside NaN.
+HYPERTAPE_ALWAYS_INLINE double pow(double x, double y) {
+  // Beyond 2^65 every base but 1 over- or underflows.
+  const double low_clamped = y < -0x1p65 ? -0x1p65 : y;
+  const double exponent = low_clamped > 0x1p65 ? 0x1p65 : low_clamped;
+  const detail::Pair logarithm = detail::log_of(math::abs(x));
+  const detail::Pair product = detail::two_product(exponent, logarithm.high);
+  return detail::signed_power(x, y, detail::exp_of({product.high, product.low + exponent * logarithm.low}));
+}
+HYPERTAPE_ALWAYS_INLINE float pow(float x, float y) {
+  const double base = x, exponent = y;
+  return static_cast<float>(
+      detail::signed_power(base, exponent, math::exp(exponent * math::log(math::abs(base)))));
+}
+
+/// NaN beyond |x| = 2^30.
+HYPERTAPE_ALWAYS_INLINE double sin(double x) {
+  const detail::Angle angle = detail::reduce_angle(x);
+  const double value = detail::sine_or_cosine(angle, angle.quadrant);
+  const double inside = math::abs(x) < 0x1p-27 ? x : value;
+  return math::abs(x) <= detail::largest_angle ? inside : std::numeric_limits<double>::quiet_NaN();
+}
+HYPERTAPE_ALWAYS_INLINE double cos(double x) {
+  const detail::Angle angle = detail::reduce_angle(x);
+  const double value = detail::sine_or_cosine(angle, angle.quadrant + 1);
+  return math::abs(x) <= detail::largest_angle ? value : std::numeric_limits<double>::quiet_NaN();
+}
+HYPERTAPE_ALWAYS_INLINE float sin(float x) { return static_cast<float>(math::sin(static_cast<double>(x))); }
+HYPERTAPE_ALWAYS_INLINE float cos(float x) { return static_cast<float>(math::cos(static_cast<double>(x))); }
+
+/// The angle of (x, y) in [-pi, pi], zeros and infinities as in C. With t = min/max of the magnitudes, or
+/// (t - 1) / (t + 1) where t > tan(pi/8), it is m pi/4 plus or minus atan(t).
+HYPERTAPE_ALWAYS_INLINE double atan2(double y, double x) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const double ax = math::abs(x), ay = math::abs(y);
+  const bool steep = ay > ax;
+  const double larger = steep ? ay : ax, smaller = steep ? ax : ay;
+  const bool huge = larger > 0x1p1000, endless = larger == infinity;
+  const double scale = huge ? 0x1p-100 : 1.0;
+  const double finite_smaller = smaller == infinity ? 1.0 : 0.0;
+  const double low = endless ? finite_smaller : smaller * scale, high = endless ? 1.0 : larger * scale;
+  const bool turned = low > 0x1.a827999fcef32p-2 * high;  // tan(pi/8)
+  const double below = turned ? high + low : high;
+  const double t = (turned ? low - high : low) / (below == 0.0 ? 1.0 : below);
+
+  const double z = t * t;
+  // (atan(t) - t) / t^3 in z for |t| <= tan(pi/8): atan to 2^-59.4.
+  const double tail = detail::polynomial(z, -0x1.555555555553dp-2, 0x1.99999999957bdp-3,
+                                         -0x1.24924922a9e46p-3, 0x1.c71c70e4e37d9p-4, -0x1.745cf8be7b345p-4,
+                                         0x1.3b111739ea59cp-4, -0x1.10eba49e824e0p-4, 0x1.df0e42151630bp-5,
+                                         -0x1.9cce610a7afc1p-5, 0x1.37cb3b2ff45b8p-5, -0x1.2554cb2d3bea2p-6);
+  const double arc = (t * z) * tail;
+  const bool backward = (detail::to_bits(x) >> 63) != 0, reversed = steep != backward;
+  const double eighths = turned ? 1.0 : 0.0;
+  const double in_quarter = steep ? 2.0 - eighths : eighths;
+  const double m = backward ? 4.0 - in_quarter : in_quarter;
+  // pi/4 in two parts, the first of 50 bits: up to four of them are exact.
+  constexpr double part = 0x1.921fb54442d18p-1, rest = 0x1.1a62633145c07p-55;
+  const double small = (reversed ? -arc : arc) + m * rest;
+  const double angle = m * part + ((reversed ? -t : t) + small);
+  return ((x != x) | (y != y)) ? x + y : math::copysign(angle, y);
+}
+HYPERTAPE_ALWAYS_INLINE float atan2(float y, float x) {
+  return static_cast<float>(math::atan2(static_cast<double>(y), static_cast<double>(x)));
+}
+
+/// x / (x^2 + y^2), without overflow on the way: with q the smaller and p the larger in magnitude, 1 or q/p
+/// over p + q (q/p). NaN at the origin.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T over_square_sum(T x, T y) {
+  const bool steep = math::abs(y) > math::abs(x);
+  const T larger = steep ? y : x, smaller = steep ? x : y;
+  const T ratio = smaller / larger;
+  return (steep ? ratio : T(1)) / (larger + smaller * ratio);
+}
+
+/// x + x p(x^2) below 1, then 1 - erfc(x).
+HYPERTAPE_ALWAYS_INLINE double erf(double x) {
+  const double magnitude = detail::bounded(x, 28.0), z = magnitude * magnitude;
+  // erf(x)/x - 1 in x^2 for |x| <= 1: erf to 2^-56.9.
+  const double near =
+      x + x * detail::polynomial(z, 0x1.06eba8214db68p-3, -0x1.812746b0379bdp-2, 0x1.ce2f21a040d1ap-4,
+                                 -0x1.b82ce311fa978p-6, 0x1.565bccf92a848p-8, -0x1.c02db03d998b4p-11,
+                                 0x1.f9a2baa072f3dp-14, -0x1.f4ca4cc7f1655p-17, 0x1.b97fcc3a6f3e6p-20,
+                                 -0x1.5c06f222d9c44p-23, 0x1.d7197d6af8480p-27, -0x1.aba93bd8f8c93p-31);
+  constexpr double sqrt2 = 0x1.6a09e667f3bcdp+0;
+  const double tail = 2.0 * math::exp(-z) * detail::scaled_normal_tail(magnitude * sqrt2);
+  return magnitude < 1.0 ? near : math::copysign(1.0 - tail, x);
+}
+HYPERTAPE_ALWAYS_INLINE float erf(float x) { return static_cast<float>(math::erf(static_cast<double>(x))); }
+
+/// (1 + erf(x / sqrt(2))) / 2: the normal distribution's cumulative probability.
+HYPERTAPE_ALWAYS_INLINE double normal_cdf(double x) {
+  const double v = detail::bounded(x, detail::normal_end);
+  const double tail = detail::bell(v) * detail::scaled_normal_tail(v);
+  return x < 0.0 ? tail : 1.0 - tail;
+}
+/// exp(-x^2/2) / sqrt(2 pi)
+HYPERTAPE_ALWAYS_INLINE double normal_density(double x) {
+  return detail::bell(detail::bounded(x, detail::normal_end)) * 0x1.9884533d43651p-2;
+}
+HYPERTAPE_ALWAYS_INLINE float normal_cdf(float x) {
+  return static_cast<float>(math::normal_cdf(static_cast<double>(x)));
+}
+HYPERTAPE_ALWAYS_INLINE float normal_density(float x) {
+  return static_cast<float>(math::normal_density(static_cast<double>(x)));
+}
+
+}  // namespace HYPERTAPE_ISA
+}  // namespace hypertape::math

@@ -1,0 +1,121 @@
+// Adam whose derivatives are right where others' are not: through both bias corrections, and where the second
+// moment is 0.
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+#include "settings.h"
+
+namespace hypertape::optim {
+namespace {
+
+using detail::Value;
+
+// sqrt(x) with all derivatives 0 where x < least; the value there is 0.
+//
+// A second moment of 0 means that every gradient so far was 0, and the first moment with them. Let the
+// gradients be g = theta a along some direction: the update is theta M / (|theta| V + epsilon), whose
+// derivative at theta = 0 is M / epsilon, that of the first moment alone; sqrt's own, infinite, never enters,
+// as its factor is the first moment, 0. From the second order on the derivatives from the left and from the
+// right differ by sign, and 0 is between them. So sqrt counts as constant there: exact in the first
+// derivative, finite in all. `least` is where the root is below epsilon's rounding (for epsilon = 1e-8), and
+// keeps powers of 1 / sqrt(x) from overflowing.
+Tensor moment_root(const Tensor& x) {
+  const double least = x.dtype() == Dtype::float32 ? 0x1p-110 : 0x1p-200;
+  const Tensor plain = stop_gradient(x);
+  const Tensor one_below = masked(Tensor::ones({}, x.dtype()), least - plain);
+  return masked(sqrt(x + one_below), plain - least);
+}
+
+// Slots: first moments, second moments, then 1 - product of the betas1 so far, and the same of the betas2.
+// The latter are the moving averages of the number 1, and computed like the moments: without cancellation,
+// and differentiable in every step's beta.
+struct Slots {
+  explicit Slots(std::size_t parameters) : count(parameters) {}
+  std::size_t first(std::size_t i) const noexcept { return i; }
+  std::size_t second(std::size_t i) const noexcept { return count + i; }
+  std::size_t first_total() const noexcept { return 2 * count; }
+  std::size_t second_total() const noexcept { return 2 * count + 1; }
+  std::size_t size() const noexcept { return 2 * count + 2; }
+  std::size_t count;
+};
+
+Dtype common_dtype(const TensorList& parameters) {
+  if (parameters.empty()) fail("adam", "there are no parameters");
+  const Dtype dtype = parameters.front().dtype();
+  for (const Tensor& p : parameters)
+    if (p.dtype() != dtype) fail("adam", "parameters of different dtypes: ", dtype, " and ", p.dtype());
+  return dtype;
+}
+
+State update(const AdamOptions& options, const State& state, const TensorList& gradients,
+             const NamedTensors& h) {
+  const Slots at(state.parameters.size());
+  if (state.slots.size() != at.size())
+    fail("adam", state.slots.size(), " slots for ", at.count, " parameter tensors; there must be ",
+         at.size());
+  const Dtype dtype = common_dtype(state.parameters);
+  const auto scalar = [&](const char* what, const Setting& setting) {
+    return detail::scalar_of("adam", what, setting, h).as(dtype);
+  };
+  const auto each = [&](const char* what, const Setting& setting) {
+    return detail::per_parameter("adam", what, setting, options.rate_groups, h, at.count);
+  };
+  const Tensor beta1 = scalar("beta1", options.beta1), beta2 = scalar("beta2", options.beta2),
+               epsilon = scalar("epsilon", options.epsilon);
+  const Tensor new1 = 1.0 - beta1, new2 = 1.0 - beta2;
+  const std::vector<Value> rates = each("rate", options.rate);
+  std::vector<Value> decays;
+  if (!detail::is_absent(options.weight_decay)) decays = each("weight decay", options.weight_decay);
+
+  State next;
+  next.slots.resize(at.size());
+  const Tensor& total1 = next.slots[at.first_total()] =
+      multiply_add(beta1, state.slots[at.first_total()], new1);
+  const Tensor& total2 = next.slots[at.second_total()] =
+      multiply_add(beta2, state.slots[at.second_total()], new2);
+  for (std::size_t i = 0; i < at.count; ++i) {
+    const Tensor rate = rates[i].as(dtype);
+    Tensor w = state.parameters[i], g = gradients[i];
+    if (!decays.empty()) {
+      const Tensor decay = decays[i].as(dtype);
+      if (options.decoupled)
+        w = (1.0 - rate * decay) * w;
+      else
+        g = multiply_add(decay, w, g);
+    }
+    const Tensor& first = next.slots[at.first(i)] = multiply_add(beta1, state.slots[at.first(i)], new1 * g);
+    const Tensor& second = next.slots[at.second(i)] =
+        multiply_add(beta2, state.slots[at.second(i)], new2 * square(g));
+    const Tensor move = first / (moment_root(second / total2) + epsilon);
+    next.parameters.push_back(multiply_add(negate(rate / total1), move, w));
+  }
+  return next;
+}
+
+}  // namespace
+
+Step adam(AdamOptions options) {
+  detail::require_finite("adam", "rate", options.rate);
+  detail::require_share("adam", "beta1", options.beta1);
+  detail::require_share("adam", "beta2", options.beta2);
+  detail::require_not_negative("adam", "epsilon", options.epsilon);
+  if (detail::is_absent(options.epsilon))
+    fail("adam", "epsilon is 0; where all gradients are 0 the step would be 0 / 0");
+  detail::require_not_negative("adam", "weight decay", options.weight_decay);
+  detail::require_groups("adam", options.rate_groups);
+  Step step;
+  step.name = options.decoupled ? "adamw" : "adam";
+  step.initial_slots = [](const TensorList& parameters) {
+    const Dtype dtype = common_dtype(parameters);
+    TensorList slots;
+    for (int moment = 0; moment < 2; ++moment)
+      for (const Tensor& p : parameters) slots.push_back(Tensor::zeros(p.shape(), dtype));
+    for (int moment = 0; moment < 2; ++moment) slots.push_back(Tensor::scalar(0.0, dtype));
+    return slots;
+  };
+  step.update = [options](const State& state, const TensorList& gradients, const NamedTensors& h) {
+    return update(options, state, gradients, h);
+  };
+  return step;
+}
+
+}  // namespace hypertape::optim

@@ -1,0 +1,68 @@
+#include "settings.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+
+namespace hypertape::optim::detail {
+
+Value value_of(const Setting& setting, const NamedTensors& h) {
+  if (setting.name.empty()) return {Tensor(), setting.value};
+  return {h[setting.name], 0.0};
+}
+
+Value scalar_of(const char* op, const char* what, const Setting& setting, const NamedTensors& h) {
+  Value value = value_of(setting, h);
+  if (value.tensor.defined() && value.tensor.rank() != 0)
+    fail(op, what, " '", setting.name, "' has shape ", value.tensor.shape(),
+         " in one step; it must be a scalar");
+  return value;
+}
+
+std::vector<Value> per_parameter(const char* op, const char* what, const Setting& setting,
+                                 const std::vector<std::int64_t>& groups, const NamedTensors& h,
+                                 std::size_t parameters) {
+  const Value value = value_of(setting, h);
+  if (!value.tensor.defined() || value.tensor.rank() == 0) return std::vector<Value>(parameters, value);
+  if (value.tensor.rank() != 1)
+    fail(op, what, " '", setting.name, "' has shape ", value.tensor.shape(),
+         " in one step; it must be a scalar or a vector with one ", what, " per group");
+  if (!groups.empty() && groups.size() != parameters)
+    fail(op, groups.size(), " rate groups given for ", parameters, " parameter tensors");
+  std::int64_t needed = groups.empty() ? static_cast<std::int64_t>(parameters) : 0;
+  for (const std::int64_t group : groups) needed = std::max(needed, group + 1);
+  if (value.tensor.size() != needed)
+    fail(op, what, " '", setting.name, "' has ", value.tensor.size(), " elements in one step, but there are ",
+         needed, " groups");
+  const TensorList elements = unstack(value.tensor);
+  std::vector<Value> values;
+  for (std::size_t i = 0; i < parameters; ++i)
+    values.push_back({elements[groups.empty() ? i : static_cast<std::size_t>(groups[i])], 0.0});
+  return values;
+}
+
+bool is_absent(const Setting& setting) noexcept { return setting.name.empty() && setting.value == 0.0; }
+
+void require_finite(const char* op, const char* what, const Setting& setting) {
+  if (setting.name.empty() && !std::isfinite(setting.value))
+    fail(op, what, ' ', setting.value, " is not finite");
+}
+
+void require_share(const char* op, const char* what, const Setting& setting) {
+  if (setting.name.empty() && !(setting.value >= 0.0 && setting.value < 1.0))
+    fail(op, what, ' ', setting.value, " is not in [0, 1)");
+}
+
+void require_not_negative(const char* op, const char* what, const Setting& setting) {
+  require_finite(op, what, setting);
+  if (setting.name.empty() && setting.value < 0.0) fail(op, what, ' ', setting.value, " is negative");
+}
+
+void require_groups(const char* op, const std::vector<std::int64_t>& groups) {
+  for (const std::int64_t group : groups)
+    if (group < 0) fail(op, "rate group ", group, " is negative");
+}
+
+}  // namespace hypertape::optim::detail

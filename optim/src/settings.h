@@ -1,0 +1,41 @@
+// Settings of an optimizer at one step: numbers, or hyperparameters by name.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "hypertape/optim/step.h"
+
+namespace hypertape::optim::detail {
+
+/// A setting as a number (constant) or as a tensor (hyperparameter): `tensor` is absent for a constant.
+struct Value {
+  Tensor tensor;
+  double number = 0.0;
+  Tensor as(Dtype dtype) const { return tensor.defined() ? tensor : Tensor::scalar(number, dtype); }
+  double item() const { return tensor.defined() ? tensor.item() : number; }
+};
+
+Value value_of(const Setting& setting, const NamedTensors& h);
+
+/// Error unless the hyperparameter, if it is one, has rank 0 in one step. `op` and `what` are for messages.
+Value scalar_of(const char* op, const char* what, const Setting& setting, const NamedTensors& h);
+
+/// The setting of each parameter tensor: a scalar for all, or an element of a vector by `groups` (empty: one
+/// group for each parameter tensor).
+std::vector<Value> per_parameter(const char* op, const char* what, const Setting& setting,
+                                 const std::vector<std::int64_t>& groups, const NamedTensors& h,
+                                 std::size_t parameters);
+
+/// Whether the setting is the constant 0, for which nothing needs to be computed.
+bool is_absent(const Setting& setting) noexcept;
+
+// Checks of constants; a hyperparameter passes.
+void require_finite(const char* op, const char* what, const Setting& setting);
+/// 0 <= constant < 1
+void require_share(const char* op, const char* what, const Setting& setting);
+void require_not_negative(const char* op, const char* what, const Setting& setting);
+void require_groups(const char* op, const std::vector<std::int64_t>& groups);
+
+}  // namespace hypertape::optim::detail
