@@ -8,6 +8,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "convert.h"
 #include "hypertape/core/error.h"
 #include "npz_file.h"
 
@@ -93,7 +94,7 @@ std::string hyperparameters_json(const NamedTensors& groups, const Json& facts) 
     for (int axis = 0; axis < group.rank(); ++axis) extents.push_back(group.extent(axis));
     all[groups.names()[i]] = {{"meaning", meaning_of(groups.names()[i])},
                               {"shape", std::move(extents)},
-                              {"values", group.to_vector<double>()}};
+                              {"values", doubles_of(group)}};
   }
   document["hyperparameters"] = std::move(all);
   return document.dump(1, ' ', false, Json::error_handler_t::replace) + '\n';
@@ -103,7 +104,7 @@ std::string hyperparameters_npz(const NamedTensors& groups) {
   NamedArrays arrays;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const Tensor& group = groups.tensors()[i];
-    NpyArray array{{}, group.to_vector<double>()};
+    NpyArray array{{}, doubles_of(group)};
     for (int axis = 0; axis < group.rank(); ++axis) array.shape.push_back(group.extent(axis));
     arrays.emplace_back(groups.names()[i], std::move(array));
   }

@@ -18,7 +18,7 @@ CLI::Option* add_parsed_option(CLI::App& app, const std::string& name, const cha
 /// --data, --labels, --label-column, --samples
 void add_data_options(CLI::App& app, DataOptions& options);
 
-/// --layers, --activation, --steps, --batch, --seed, --rate, --momentum, --l2
+/// --layers, --activation, --steps, --batch, --seed, --optimizer, --dtype, --rate, --momentum, --l2
 void add_training_options(CLI::App& app, TrainingOptions& training);
 
 /// --threads

@@ -151,18 +151,24 @@ void add_comparison_options(CLI::App& app, CompareOptions& options) {
       [&](const std::string& text) { options.output = text; });
 }
 
+void set_default_rate(const CLI::App& app, TrainingOptions& training) {
+  if (training.optimizer == Optimizer::adam && app.count("--rate") == 0) training.rate = default_adam_rate;
+}
+
 // Options that depend on others.
 void finish(const CLI::App& app, CompareOptions& options) {
-  if (options.problem == ProblemKind::net) {
-    if (options.training.optimizer == Optimizer::adam && app.count("--rate") == 0)
-      options.training.rate = default_adam_rate;
-    return;
-  }
+  if (options.problem == ProblemKind::net) return set_default_rate(app, options.training);
   const std::string problem = problem_names[static_cast<std::size_t>(options.problem)];
   for (const char* option : net_options)
     if (app.count(option) > 0)
       throw UsageError(std::string(option) + ": is for training a net, not for --problem " + problem);
   if (app.count("--steps") == 0) options.training.steps = 0;
+}
+
+void finish(const CLI::App& app, TuneOptions& options) {
+  set_default_rate(app, options.training);
+  if (options.method == "reversible" && options.training.optimizer != Optimizer::sgd)
+    throw UsageError("--method: reversible undoes the steps of --optimizer sgd only");
 }
 
 // CLI11's message on one line, in our words where its own are obscure.
@@ -204,8 +210,9 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   }
   if (app.get_subcommands().empty()) throw UsageError("no command given; see hypertape --help");
   arguments.command = info->parsed() ? Command::info : tune->parsed() ? Command::tune : Command::compare;
-  if (tune->parsed()) arguments.tune = std::move(tune_options);
   if (compare->parsed()) finish(*compare, arguments.compare);
+  if (tune->parsed()) finish(*tune, *tune_options);
+  arguments.tune = std::move(tune_options);
   return arguments;
 }
 

@@ -42,7 +42,7 @@ NamedTensors initial_point(const TuneOptions& options, const NamedTensors& layou
     throw UsageError("--start: the groups in " + *options.start +
                      " are not those that are learned here, or of other shapes; see --groups, --penalties, "
                      "--steps and --layers");
-  return start;
+  return groups_from(elements_of(start), layout);  // in the dtype of training
 }
 
 // What decides the run's numbers; more --outer-steps, other --threads or a --baseline may be added later.
@@ -57,6 +57,8 @@ Json settings_of(const Dataset& data, const TuneOptions& options, const NamedTen
                    {"--batch", training.batch},
                    {"--groups", training.groups},
                    {"--penalties", penalties_names[static_cast<std::size_t>(options.penalties)]},
+                   {"--optimizer", optimizer_names[static_cast<std::size_t>(training.optimizer)]},
+                   {"--dtype", name_of(training.dtype)},
                    {"--rate", training.rate},
                    {"--momentum", training.momentum},
                    {"--l2", training.l2},
@@ -158,6 +160,8 @@ class Tuner {
     result_.steps = options_.training.steps;
     result_.batch = options_.training.batch;
     result_.threads = thread_count();
+    result_.optimizer = optimizer_names[static_cast<std::size_t>(options_.training.optimizer)];
+    result_.dtype = name_of(options_.training.dtype);
     result_.method = options_.method;
     result_.settings = state_.settings;
   }
@@ -237,7 +241,9 @@ class Tuner {
     TensorList parts;
     for (std::size_t i = 0; i < found.gradients.size(); ++i) {
       const Tensor& part = found.gradients.tensors()[i];
-      parts.push_back(part.defined() ? part : Tensor::zeros(training_.hyperparameters.tensors()[i].shape()));
+      parts.push_back(part.defined() ? part
+                                     : Tensor::zeros(training_.hyperparameters.tensors()[i].shape(),
+                                                     options_.training.dtype));
     }
     return elements_of(training_.hyperparameters.with(std::move(parts)));
   }

@@ -29,6 +29,8 @@ struct TuneResult {
   std::int64_t parameters = 0;
   std::int64_t steps = 0, batch = 0;
   int threads = 1;
+  std::string optimizer;  ///< one of optimizer_names
+  std::string dtype;
   std::string method;
   nlohmann::ordered_json settings;
 

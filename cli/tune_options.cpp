@@ -12,11 +12,11 @@ constexpr double most_outer_rate = 100.0;
 constexpr double most_beta = 0.999999;
 
 constexpr char details[] =
-    "Learns the hyperparameters of training a multilayer perceptron by SGD with momentum: Adam\n"
-    "follows the exact hypergradient of the validation loss after all steps. A fifth of the samples,\n"
-    "drawn by the seed, is the test set, which nothing learns from; a fifth of the others is the\n"
-    "validation set.\n\n"
-    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step),\n"
+    "Learns the hyperparameters of training a multilayer perceptron: Adam follows the exact\n"
+    "hypergradient of the validation loss after all steps. A fifth of the samples, drawn by the\n"
+    "seed, is the test set, which nothing learns from; a fifth of the others is the validation set.\n\n"
+    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step; with the\n"
+    "optimizer adam that of beta1),\n"
     "log_init_scales (one per layer), log_l2 (one per layer, or one per parameter).\n\n"
     "DIR receives hyperparameters.json and .npz, history.csv, results.csv, figure.svg, with\n"
     "--baseline also baseline.csv, and state, from which the same command goes on where it was\n"

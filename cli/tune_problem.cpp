@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "convert.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/hypergradient.h"
 
@@ -49,7 +50,7 @@ TuneData split_data(const Dataset& data, const TrainingOptions& options) {
     append_sample(k < test_samples ? test : rest, data, order[static_cast<std::size_t>(k)]);
   TuneData result;
   result.training = prepare_data(rest, options);
-  result.test = {Tensor::from(test.inputs, {test.samples, test.features}),
+  result.test = {tensor_in(options.dtype, test.inputs, {test.samples, test.features}),
                  Tensor::from(test.labels, {test.samples})};
   result.test_samples = test.samples;
   result.validation_samples = rest.samples - result.training->training_samples;
@@ -97,7 +98,7 @@ Evaluation evaluate(const TuneData& data, const TrainingProblem& training,
 std::vector<double> elements_of(const NamedTensors& groups) {
   std::vector<double> elements;
   for (const Tensor& group : groups.tensors()) {
-    const std::vector<double> part = group.to_vector<double>();
+    const std::vector<double> part = doubles_of(group);
     elements.insert(elements.end(), part.begin(), part.end());
   }
   return elements;
@@ -106,9 +107,9 @@ std::vector<double> elements_of(const NamedTensors& groups) {
 NamedTensors groups_from(const std::vector<double>& elements, const NamedTensors& layout) {
   TensorList tensors;
   auto start = elements.begin();
-  for (const Shape& shape : layout.shapes()) {
-    const auto stop = start + shape.size();
-    tensors.push_back(Tensor::from(std::vector<double>(start, stop), shape));
+  for (const Tensor& group : layout.tensors()) {
+    const auto stop = start + group.size();
+    tensors.push_back(tensor_in(group.dtype(), {start, stop}, group.shape()));
     start = stop;
   }
   return layout.with(std::move(tensors));

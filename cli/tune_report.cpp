@@ -5,8 +5,10 @@
 #include <cmath>
 #include <sstream>
 
+#include "convert.h"
 #include "line_chart.h"
 #include "readable.h"
+#include "report.h"
 
 namespace hypertape {
 namespace {
@@ -66,15 +68,17 @@ void print_header(std::ostream& out, const TuneResult& r) {
       << " test samples of " << readable_count(r.features) << " values, " << readable_count(r.classes)
       << " classes\nnet       ";
   for (std::size_t i = 0; i < r.sizes.size(); ++i) out << (i ? "-" : "") << r.sizes[i];
-  out << ' ' << r.activation << ", " << readable_count(r.parameters) << " parameters\nlearned   ";
+  out << ' ' << r.activation << ", " << readable_count(r.parameters) << " parameters in " << r.dtype
+      << "\nlearned   ";
   std::int64_t total = 0;
   for (const Tensor& group : r.hyperparameters.tensors()) total += group.size();
   out << readable_count(total) << " hyperparameters" << (r.hyperparameters.empty() ? "" : ":");
   for (std::size_t i = 0; i < r.hyperparameters.size(); ++i)
     out << (i ? ", " : " ") << r.hyperparameters.names()[i] << ' '
         << readable_count(r.hyperparameters.tensors()[i].size());
-  out << "\ntraining  " << readable_count(r.steps) << " steps of SGD with momentum, batch "
-      << readable_count(r.batch) << ", " << r.threads << (r.threads == 1 ? " thread" : " threads");
+  out << "\ntraining  " << readable_count(r.steps) << " steps of " << optimizer_title(r.optimizer)
+      << ", batch " << readable_count(r.batch) << ", " << r.threads
+      << (r.threads == 1 ? " thread" : " threads");
   double seconds = 0.0;
   for (const OuterRecord& each : r.history) seconds += each.seconds;
   out << "\nouter     " << readable_count(static_cast<std::int64_t>(r.history.size())) << " steps of Adam by "
@@ -95,7 +99,7 @@ std::vector<double> counted(std::size_t size) {
 
 LineChart rate_chart(const Tensor& log_rates) {
   LineChart chart{"learned rates", "training step", "learning rate", true, {}};
-  const std::vector<double> values = log_rates.to_vector<double>();
+  const std::vector<double> values = doubles_of(log_rates);
   const auto steps = static_cast<std::size_t>(log_rates.extent(0));
   const auto layers = static_cast<std::size_t>(log_rates.extent(1));
   for (std::size_t layer = 0; layer < layers; ++layer) {
@@ -108,7 +112,7 @@ LineChart rate_chart(const Tensor& log_rates) {
 
 LineChart momentum_chart(const Tensor& momenta) {
   ChartSeries series{"momentum", counted(static_cast<std::size_t>(momenta.size())), {}};
-  for (const double logit : momenta.to_vector<double>()) series.y.push_back(1.0 / (1.0 + std::exp(-logit)));
+  for (const double logit : doubles_of(momenta)) series.y.push_back(1.0 / (1.0 + std::exp(-logit)));
   return {"learned momentum", "training step", "momentum", false, {std::move(series)}};
 }
 

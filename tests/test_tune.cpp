@@ -237,6 +237,32 @@ TEST_CASE("a group that is not learned is held at the options' values") {
         tuned(first_digits(130), small_tune_options()).before->validation.loss);
 }
 
+TEST_CASE("every optimizer and dtype learns, and float32 learns what float64 does") {
+  for (const char* optimizer : hypertape::optimizer_names) {
+    for (const char* dtype : {"float64", "float32"}) {
+      const TemporaryFolder folder;
+      const std::string path = (folder / "o").string();
+      const Outcome outcome =
+          run(with(small_tune, {"--optimizer", optimizer, "--dtype", dtype, "--output", path}));
+      INFO(optimizer, " ", dtype, " ", outcome.err);
+      CHECK(outcome.code == 0);
+      CHECK(contains(outcome.out, std::string(" parameters in ") + dtype));
+      const hypertape::TuneState state = hypertape::read_state(content(folder / "o" / "state"), "state");
+      const double first = *state.history[0].validation_loss;
+      CHECK(*state.history[static_cast<std::size_t>(state.best_step)].validation_loss < 0.99 * first);
+      for (const OuterRecord& each : state.history) CHECK(each.status == "exact");
+    }
+  }
+  TuneOptions options = small_tune_options();
+  const TuneResult in64 = tuned(first_digits(130), options);
+  options.training.dtype = hypertape::Dtype::float32;
+  const TuneResult in32 = tuned(first_digits(130), options);
+  CHECK(in32.hyperparameters["log_rates"].dtype() == hypertape::Dtype::float32);
+  // Single rounding errors of 1e-7, over 8 steps of training and 6 outer steps.
+  CHECK(in32.after->validation.loss == doctest::Approx(in64.after->validation.loss).epsilon(1e-4));
+  CHECK(in32.after->validation.loss != in64.after->validation.loss);
+}
+
 TEST_CASE("results have the same bits on any number of threads") {
   TuneOptions options = small_tune_options();
   const std::vector<double> one = hypertape::elements_of(tuned(first_digits(130), options).hyperparameters);

@@ -179,6 +179,8 @@ TEST_CASE("options and data that are not those of the run are bad usage, named, 
       {{"--activation", "relu"}, "--activation: the run in "},
       {{"--batch", "10"}, "--batch: the run in "},
       {{"--seed", "1"}, "--seed: the run in "},
+      {{"--optimizer", "nesterov"}, "--optimizer: the run in "},
+      {{"--dtype", "float32"}, "--dtype: the run in "},
       {{"--rate", "0.06"}, "--rate: the run in "},
       {{"--momentum", "0.8"}, "--momentum: the run in "},
       {{"--l2", "0.001"}, "--l2: the run in "},
@@ -368,6 +370,8 @@ TEST_CASE("bad values of tune's options are bad usage, and the message names the
       {"--penalties", "none"}, {"--method", "forward"}, {"--method", "unrolled,"}, {"--groups", "weights"},
       {"--threads", "0"},      {"--steps", "0"},        {"--batch", "85"}};
   for (const Words& words : cases) check_error(run(with(small_tune, words)), 2, words.front() + ": must be");
+  check_error(run(with(small_tune, {"--method", "reversible", "--optimizer", "adam"})), 2,
+              "--method: reversible undoes");
   check_error(run({"tune", "--fast"}), 2, "--fast");
   check_error(run({"tune", "--methods", "unrolled"}), 2, "--methods");
   check_error(run({"tune", "--output"}), 2, "--output: needs a value");
