@@ -14,22 +14,12 @@
 #include "measures.h"
 #include "progress.h"
 #include "readable.h"
+#include "thread_count_scope.h"
 
 namespace hypertape {
 namespace {
 
 using bilevel::Hypergradient;
-
-class ThreadCountScope {
- public:
-  explicit ThreadCountScope(int count) { set_thread_count(count); }
-  ~ThreadCountScope() { set_thread_count(before_); }
-  ThreadCountScope(const ThreadCountScope&) = delete;
-  ThreadCountScope& operator=(const ThreadCountScope&) = delete;
-
- private:
-  int before_ = thread_count();
-};
 
 bool contains(const std::vector<std::string>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();

@@ -8,7 +8,9 @@
 
 #include "hypertape/core/parallel.h"
 #include "hypertape/core/version.h"
+#include "option_groups.h"
 #include "option_values.h"
+#include "tune_options.h"
 
 namespace hypertape {
 namespace {
@@ -62,13 +64,21 @@ CLI::Option* add(CLI::App& app, const std::string& name, const char* type, const
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
+}  // namespace
+
+CLI::Option* add_parsed_option(CLI::App& app, const std::string& name, const char* type,
+                               const std::string& help,
+                               const std::function<void(const std::string&)>& parse) {
+  return add(app, name, type, help, parse);
+}
+
 std::string joined(std::span<const char* const> names) {
   std::string text;
   for (const char* name : names) text += (text.empty() ? "" : ",") + std::string(name);
   return text;
 }
 
-void add_data_options(CLI::App& app, CompareOptions& options) {
+void add_data_options(CLI::App& app, DataOptions& options) {
   CLI::Option* data = add(app, "--data", "FILE",
                           "CSV (last column the label) or IDX, either compressed by gzip; default: the "
                           "built-in digits",
@@ -115,6 +125,14 @@ void add_training_options(CLI::App& app, TrainingOptions& training) {
       [&](const std::string& text) { training.l2 = parse_number(text, 1e-12, 1e12); });
 }
 
+void add_threads_option(CLI::App& app, int& threads) {
+  add(app, "--threads", "N",
+      "from 1 to the CPUs this process may run on, here " + std::to_string(available_cpus()) + " (default)",
+      [&](const std::string& text) { threads = static_cast<int>(parse_integer(text, 1, available_cpus())); });
+}
+
+namespace {
+
 void add_comparison_options(CLI::App& app, CompareOptions& options) {
   add(app, "--problem", "NAME",
       "default: net; or one with a closed form: quadratic, ridge, regression, logistic",
@@ -125,11 +143,7 @@ void add_comparison_options(CLI::App& app, CompareOptions& options) {
       [&](const std::string& text) { options.methods = parse_choices(text, method_names); });
   add(app, "--groups", "NAME,...", "hyperparameters; default: all of " + joined(group_names),
       [&](const std::string& text) { options.training.groups = parse_choices(text, group_names); });
-  add(app, "--threads", "N",
-      "from 1 to the CPUs this process may run on, here " + std::to_string(available_cpus()) + " (default)",
-      [&](const std::string& text) {
-        options.threads = static_cast<int>(parse_integer(text, 1, available_cpus()));
-      });
+  add_threads_option(app, options.threads);
   add(app, "--format", "NAME", "table (default), csv or json", [&](const std::string& text) {
     options.format = static_cast<Format>(parse_choice(text, format_names));
   });
@@ -137,18 +151,24 @@ void add_comparison_options(CLI::App& app, CompareOptions& options) {
       [&](const std::string& text) { options.output = text; });
 }
 
+void set_default_rate(const CLI::App& app, TrainingOptions& training) {
+  if (training.optimizer == Optimizer::adam && app.count("--rate") == 0) training.rate = default_adam_rate;
+}
+
 // Options that depend on others.
 void finish(const CLI::App& app, CompareOptions& options) {
-  if (options.problem == ProblemKind::net) {
-    if (options.training.optimizer == Optimizer::adam && app.count("--rate") == 0)
-      options.training.rate = default_adam_rate;
-    return;
-  }
+  if (options.problem == ProblemKind::net) return set_default_rate(app, options.training);
   const std::string problem = problem_names[static_cast<std::size_t>(options.problem)];
   for (const char* option : net_options)
     if (app.count(option) > 0)
       throw UsageError(std::string(option) + ": is for training a net, not for --problem " + problem);
   if (app.count("--steps") == 0) options.training.steps = 0;
+}
+
+void finish(const CLI::App& app, TuneOptions& options) {
+  set_default_rate(app, options.training);
+  if (options.method == "reversible" && options.training.optimizer != Optimizer::sgd)
+    throw UsageError("--method: reversible undoes the steps of --optimizer sgd only");
 }
 
 // CLI11's message on one line, in our words where its own are obscure.
@@ -171,6 +191,8 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   app.require_subcommand(0, 1);
   CLI::App* compare = app.add_subcommand("compare", "compare methods for hypergradients on one training run");
   compare->footer(std::string(compare_details) + exit_codes);
+  auto tune_options = std::make_shared<TuneOptions>();
+  CLI::App* tune = add_tune_command(app, *tune_options, exit_codes);
   CLI::App* info =
       app.add_subcommand("info", "print what the library found on this machine, and what it uses");
   add_data_options(*compare, arguments.compare);
@@ -187,8 +209,10 @@ Arguments parse_arguments(int argc, const char* const* argv) {
     throw UsageError(message_of(error));
   }
   if (app.get_subcommands().empty()) throw UsageError("no command given; see hypertape --help");
-  arguments.command = info->parsed() ? Command::info : Command::compare;
+  arguments.command = info->parsed() ? Command::info : tune->parsed() ? Command::tune : Command::compare;
   if (compare->parsed()) finish(*compare, arguments.compare);
+  if (tune->parsed()) finish(*tune, *tune_options);
+  arguments.tune = std::move(tune_options);
   return arguments;
 }
 

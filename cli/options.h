@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -48,13 +49,17 @@ struct TrainingOptions {
 
 enum class Format : std::uint8_t { table, csv, json };
 
-/// Arguments of `hypertape compare`.
-struct CompareOptions {
-  ProblemKind problem = ProblemKind::net;
+/// Which data.
+struct DataOptions {
   std::optional<std::string> data;  ///< built-in digits if absent
   std::optional<std::string> labels;
   std::optional<std::string> label_column;
   std::int64_t samples = 0;  ///< 0: all
+};
+
+/// Arguments of `hypertape compare`.
+struct CompareOptions : DataOptions {
+  ProblemKind problem = ProblemKind::net;
   TrainingOptions training;
   std::vector<std::string> methods = {std::begin(method_names), std::end(method_names)};
   int threads = 0;  ///< 0: all CPUs
@@ -64,12 +69,15 @@ struct CompareOptions {
   std::optional<std::string> output;
 };
 
-enum class Command : std::uint8_t { none, compare, info };
+enum class Command : std::uint8_t { none, compare, tune, info };
+
+struct TuneOptions;  // tune_options.h
 
 /// A command line that was understood. `text` is set instead of a command for --help and --version.
 struct Arguments {
   Command command = Command::none;
   CompareOptions compare;
+  std::shared_ptr<const TuneOptions> tune;  ///< of Command::tune
   std::string text;
 };
 

@@ -4,6 +4,7 @@
 
 #include <iostream>
 #include <new>
+#include <optional>
 
 #include "compare.h"
 #include "data.h"
@@ -14,6 +15,10 @@
 #include "output_file.h"
 #include "progress.h"
 #include "report.h"
+#include "tune.h"
+#include "tune_folder.h"
+#include "tune_options.h"
+#include "tune_report.h"
 
 namespace hypertape {
 namespace {
@@ -45,16 +50,22 @@ Dataset digits(std::int64_t samples) {
   return data;
 }
 
+Dataset load(const DataOptions& options) {
+  return options.data ? read_data(*options.data, options.labels, options.label_column, options.samples)
+                      : digits(options.samples);
+}
+
+// Where progress goes: nowhere unless somebody is watching.
+std::ostream* terminal(std::ostream& err) {
+  return &err == &std::cerr && ::isatty(STDERR_FILENO) == 1 ? &err : nullptr;
+}
+
 int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& err) {
   if (options.output) require_writable(*options.output);
-  const auto data = [&] {
-    return options.data ? read_data(*options.data, options.labels, options.label_column, options.samples)
-                        : digits(options.samples);
-  };
-  const bool on_terminal = &err == &std::cerr && ::isatty(STDERR_FILENO) == 1;
-  Progress progress(on_terminal ? &err : nullptr);
-  const Comparison comparison = options.problem == ProblemKind::net ? compare(data(), options, progress)
-                                                                    : compare_closed(options, progress);
+  Progress progress(terminal(err));
+  const Comparison comparison = options.problem == ProblemKind::net
+                                    ? compare(load(options), options, progress)
+                                    : compare_closed(options, progress);
   progress.clear();
   const std::string text = report(comparison, options.format);
   if (options.output)
@@ -66,10 +77,26 @@ int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& 
   return failure;
 }
 
+int run_tune(const TuneOptions& options, std::ostream& out, std::ostream& err) {
+  const Dataset data = load(options);
+  std::optional<TuneFolder> folder;
+  if (options.output) folder.emplace(*options.output);
+  Progress progress(terminal(err));
+  const TuneResult result = tune(data, options, folder ? &*folder : nullptr, progress);
+  progress.clear();
+  if (folder) write_results(result, *folder);
+  print(out, tune_table(result));
+  if (result.failure.empty()) return success;
+  err << "hypertape: " << result.failure << '\n';
+  return failure;
+}
+
 int run(const Arguments& arguments, std::ostream& out, std::ostream& err) {
   switch (arguments.command) {
     case Command::compare:
       return run_compare(arguments.compare, out, err);
+    case Command::tune:
+      return run_tune(*arguments.tune, out, err);
     case Command::info:
       print(out, info_report());
       return success;

@@ -1,5 +1,6 @@
 #include "readable.h"
 
+#include <charconv>
 #include <cstdio>
 
 namespace hypertape {
@@ -8,6 +9,12 @@ std::string formatted(const char* pattern, double number) {
   char text[64];
   std::snprintf(text, sizeof text, pattern, number);
   return text;
+}
+
+std::string exact_text(double number) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, number).ptr;
+  return {text, end};
 }
 
 std::string readable_bytes(std::int64_t bytes) {

@@ -12,6 +12,9 @@ std::string readable_bytes(std::int64_t bytes);
 /// 28210 -> "28,210".
 std::string readable_count(std::int64_t count);
 
+/// The shortest text that reads back as the same number, whatever the locale.
+std::string exact_text(double number);
+
 /// A number in a printf format for one double.
 std::string formatted(const char* pattern, double number);
 

@@ -19,6 +19,9 @@ std::string csv_report(const Comparison& comparison);
 /// defined is null.
 std::string json_report(const Comparison& comparison);
 
+/// One of optimizer_names in words.
+std::string optimizer_title(const std::string& name);
+
 std::string report(const Comparison& comparison, Format format);
 
 }  // namespace hypertape

@@ -91,10 +91,7 @@ void print_net(std::ostream& out, const Comparison& c) {
 std::string training_text(const Comparison& c) {
   if (!c.description.empty())
     return "gradient descent on the whole objective, rate " + formatted("%.4g", c.rate);
-  const char* optimizer = c.optimizer == "adam"       ? "Adam"
-                          : c.optimizer == "nesterov" ? "SGD with Nesterov momentum"
-                                                      : "SGD with momentum";
-  return optimizer + std::string(", batch ") + readable_count(c.batch);
+  return optimizer_title(c.optimizer) + ", batch " + readable_count(c.batch);
 }
 
 void print_header(std::ostream& out, const Comparison& c) {
@@ -119,6 +116,11 @@ void print_header(std::ostream& out, const Comparison& c) {
 }
 
 }  // namespace
+
+std::string optimizer_title(const std::string& name) {
+  if (name == "adam") return "Adam";
+  return name == "nesterov" ? "SGD with Nesterov momentum" : "SGD with momentum";
+}
 
 std::string table_report(const Comparison& comparison) {
   std::ostringstream out;

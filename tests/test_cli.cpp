@@ -14,6 +14,8 @@
 #include "options.h"
 #include "output_file.h"
 #include "program.h"
+#include "program_run.h"
+#include "temporary_folder.h"
 #include "thrown.h"
 
 namespace {
@@ -22,21 +24,6 @@ namespace fs = std::filesystem;
 using hypertape::Arguments;
 using hypertape::CompareOptions;
 using hypertape::Format;
-using Words = std::vector<std::string>;
-
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
-Outcome run(const Words& words) {
-  std::vector<const char*> argv = {"hypertape"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  std::ostringstream out, err;
-  const int code = hypertape::run_program(static_cast<int>(argv.size()), argv.data(), out, err);
-  return {code, out.str(), err.str()};
-}
-
 CompareOptions parse(Words words) {
   words.insert(words.begin(), "compare");
   std::vector<const char*> argv = {"hypertape"};
@@ -49,47 +36,6 @@ CompareOptions parse(Words words) {
 // A run of a few milliseconds.
 const Words tiny = {"compare", "--layers",  "4", "--steps",   "2",        "--batch",  "10",     "--samples",
                     "60",      "--threads", "1", "--methods", "unrolled", "--groups", "momenta"};
-
-Words with(Words words, const Words& more) {
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "hypertape_cli_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-  std::size_t files() const {
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-  }
-
- private:
-  fs::path path_;
-};
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-// The one line that every error is.
-void check_error(const Outcome& outcome, int code, const std::string& part) {
-  INFO(outcome.err);
-  CHECK(outcome.code == code);
-  CHECK(outcome.out.empty());
-  CHECK(outcome.err.starts_with("hypertape: "));
-  CHECK(outcome.err.find('\n') == outcome.err.size() - 1);
-  CHECK(contains(outcome.err, part));
-}
 
 }  // namespace
 
