@@ -56,3 +56,8 @@ target_link_libraries(hypertape PRIVATE OpenBLAS::OpenBLAS Threads::Threads ${CM
 if(NOT HYPERTAPE_STD_THREADS)
   target_link_libraries(hypertape PRIVATE TBB::tbb)
 endif()
+if(BUILD_SHARED_LIBS AND UNIX AND NOT APPLE)
+  set(exports "${CMAKE_CURRENT_SOURCE_DIR}/cmake/hypertape.map")
+  target_link_options(hypertape PRIVATE "LINKER:--version-script=${exports}")
+  set_property(TARGET hypertape APPEND PROPERTY LINK_DEPENDS "${exports}")
+endif()
