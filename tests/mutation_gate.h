@@ -16,6 +16,9 @@
 
 namespace mutation_gate {
 
+/// The same hypergradient with less work done, as the mutant that a check must see.
+using LessWork = std::function<hypertape::bilevel::Hypergradient()>;
+
 using Check = std::function<bool(const hypertape::bilevel::Hypergradient&)>;
 
 /// Less work: the result of the problem started `dropped_steps` steps later at the state reached by then, as
@@ -30,9 +33,18 @@ std::vector<std::string> survivors(const bilevel_problems::Case& problem,
                                    const hypertape::bilevel::Hypergradient& truth,
                                    std::int64_t dropped_steps = 1);
 
+/// The same with another notion of less work: for implicit methods, a solve stopped at half its iterations or
+/// a series without its first term.
+std::vector<std::string> survivors(const bilevel_problems::Case& problem, const Check& check,
+                                   const hypertape::bilevel::Hypergradient& truth, const LessWork& less_work);
+
 /// Asserts that `check` passes for the method's result and fails for every mutant; returns the result.
 hypertape::bilevel::Hypergradient expect_gated(const bilevel_problems::Case& problem,
                                                const hypertape::bilevel::Estimator& estimator,
                                                const Check& check, std::int64_t dropped_steps = 1);
+
+hypertape::bilevel::Hypergradient expect_gated(const bilevel_problems::Case& problem,
+                                               const hypertape::bilevel::Estimator& estimator,
+                                               const Check& check, const LessWork& less_work);
 
 }  // namespace mutation_gate

@@ -28,20 +28,8 @@ DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTenso
                            const TensorList& direction) {
   ++run.counters().gradients;
   ++run.counters().hessian_vector_products;
-  TensorList inputs = w, tangents = direction;
-  inputs.insert(inputs.end(), h_t.tensors().begin(), h_t.tensors().end());
-  tangents.resize(inputs.size());
-  const auto middle = static_cast<std::ptrdiff_t>(w.size());
-  const auto loss = [&](const TensorList& x) {
-    return run.loss({x.begin(), x.begin() + middle}, h_t.with({x.begin() + middle, x.end()}), t);
-  };
-  auto [gradient, derivative] = jvp([&](const TensorList& x) { return grad(loss, x); }, inputs, tangents);
-  DualGradient dual;
-  dual.gradient.assign(gradient.begin(), gradient.begin() + middle);
-  dual.hessian_vector.assign(derivative.begin(), derivative.begin() + middle);
-  dual.mixed.assign(derivative.begin() + middle, derivative.end());
-  fill_absent(dual.gradient, w);
-  return dual;
+  return dual_gradient([&](const TensorList& x, const TensorList& h) { return run.loss(x, h_t.with(h), t); },
+                       w, h_t.tensors(), direction);
 }
 
 TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, const NamedTensors& h_t) {

@@ -2,6 +2,7 @@
 // pullback by a gradient with dual numbers.
 #pragma once
 
+#include "dual_gradient.h"
 #include "method.h"
 
 namespace hypertape::bilevel::detail {
@@ -23,12 +24,7 @@ class HyperCotangent {
   TensorList totals_;
 };
 
-/// Gradient of the training loss at w and, by the same pass, its directional derivative along `direction`.
-struct DualGradient {
-  TensorList gradient;        ///< L_w
-  TensorList hessian_vector;  ///< L_ww direction
-  TensorList mixed;           ///< L_hw direction, per hyperparameter of h_t; absent where there is no path
-};
+/// Of the training loss of step t, at w.
 DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTensors& h_t, std::int64_t t,
                            const TensorList& direction);
 

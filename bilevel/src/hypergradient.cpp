@@ -8,6 +8,7 @@
 #include <ostream>
 #include <sstream>
 
+#include "availability.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
@@ -51,12 +52,32 @@ void set_diverged(Result& result, const TrainingDiverged& error) {
 }
 
 // Tensors shaped like w_0, without memory of their own, that receive dF/dw_0.
-TensorList make_probes(const Problem& problem, const NamedTensors& h) {
+TensorList make_probes(const Problem& problem, const NamedTensors& h, const detail::Method& method) {
   TensorList probes;
-  const Run run(problem, h, std::make_shared<Counters>());
+  const Run run(problem, h, std::make_shared<Counters>(), method);
   for (const Tensor& w : run.initial().tensors())
     probes.push_back(expand(Tensor::scalar(0.0, w.dtype()), w.shape()));
   return probes;
+}
+
+std::vector<bool> are_defined(const TensorList& list, std::size_t count) {
+  std::vector<bool> defined(count);
+  for (std::size_t i = 0; i < count; ++i) defined[i] = list[i].defined();
+  return defined;
+}
+
+// Adds F_h where the method is defined, and says where it is not.
+void add_direct(const Problem& problem, const NamedTensors& h, const detail::Method& method,
+                const std::shared_ptr<Counters>& counters, const TensorList& direct, TensorList& gradients,
+                Hypergradient& result) {
+  result.availability = availability_of(problem, h, method, counters, result.parameters,
+                                        are_defined(gradients, h.size()), are_defined(direct, h.size()));
+  for (std::size_t i = 0; i < h.size(); ++i) {
+    if (result.availability[i] == Availability::not_defined)
+      gradients[i] = Tensor();
+    else if (direct[i].defined())
+      gradients[i] = gradients[i].defined() ? gradients[i] + direct[i] : direct[i];
+  }
 }
 
 void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
@@ -64,11 +85,11 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
                               Hypergradient& result) {
   TensorList inputs = h.tensors();
   const auto count = static_cast<std::ptrdiff_t>(inputs.size());
-  for (Tensor& probe : make_probes(problem, h)) inputs.push_back(std::move(probe));
+  for (Tensor& probe : make_probes(problem, h, method)) inputs.push_back(std::move(probe));
   NamedTensors names;
   const auto solve_from = [&](const TensorList& x) {
     const auto run = std::make_shared<const Run>(problem, h.with({x.begin(), x.begin() + count}), counters,
-                                                 TensorList(x.begin() + count, x.end()));
+                                                 method, TensorList(x.begin() + count, x.end()));
     const optim::State state = method.solve(run);
     names = run->initial().with(TensorList(state.parameters.size()));
     return state.parameters;
@@ -89,10 +110,16 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
     throw TrainingDiverged(-1, "the outer loss is not finite after the last step");
 
   const TensorList w_bar(bars.begin(), bars.begin() + split);
-  TensorList accumulated(bars.begin() + split, bars.end());  // the direct term F_h
+  TensorList direct(bars.begin() + split, bars.end());  // F_h
   bars.clear();
-  accumulated.resize(inputs.size());
-  TensorList gradients = pullback.consume(w_bar, std::move(accumulated));
+  TensorList gradients;
+  if (method.reach() == detail::Reach::whole_run) {
+    direct.resize(inputs.size());
+    gradients = pullback.consume(w_bar, std::move(direct));
+  } else {
+    gradients = pullback.consume(w_bar);
+    add_direct(problem, h, method, counters, direct, gradients, result);
+  }
   result.gradients = h.with({gradients.begin(), gradients.begin() + count});
   const double end = detail::norm(w_bar);
   const double start = detail::norm({gradients.begin() + count, gradients.end()});
@@ -113,7 +140,7 @@ Pushed push(const Problem& problem, const OuterLoss& outer, const NamedTensors& 
   auto [value, derivative] = jvp(
       [&](const TensorList& x) {
         const NamedTensors moved = h.with(x);
-        const auto run = std::make_shared<const Run>(problem, moved, counters);
+        const auto run = std::make_shared<const Run>(problem, moved, counters, method);
         const optim::State state = method.solve(run);
         TensorList plain;
         for (const Tensor& w : state.parameters) plain.push_back(stop_gradient(w));
@@ -168,7 +195,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
   result.gradients = h.with(std::move(gradients));
 }
 
-void judge(Hypergradient& result) {
+void judge(const detail::Method& method, const Counters& counters, Hypergradient& result) {
   if (result.adjoint_growth > chaotic_growth) {
     std::ostringstream text;
     text << "the adjoint grew " << std::setprecision(3) << result.adjoint_growth << " times over the run";
@@ -180,6 +207,14 @@ void judge(Hypergradient& result) {
     result.status = Status::diverged;
     result.message = "the hypergradient is not finite";
   }
+  if (result.status != Status::diverged) method.judge(counters, result);
+}
+
+// Where the graph of the whole run decides, what is absent is unused.
+void name_unused(Hypergradient& result) {
+  if (!result.availability.empty()) return;
+  for (const Tensor& gradient : result.gradients.tensors())
+    result.availability.push_back(gradient.defined() ? Availability::defined : Availability::unused);
 }
 
 }  // namespace
@@ -195,12 +230,22 @@ std::string_view name_of(Status status) noexcept {
       return "chaotic";
     case Status::diverged:
       return "diverged";
+    case Status::approximate:
+      return "approximate";
+    case Status::converged:
+      return "converged";
+    case Status::not_converged:
+      return "not converged";
+    case Status::negative_curvature:
+      return "negative curvature";
+    case Status::unstable_series:
+      return "unstable series";
   }
   return "unknown";
 }
 
 Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator) {
-  const auto run = std::make_shared<const Run>(problem, h, std::make_shared<Counters>());
+  const auto run = std::make_shared<const Run>(problem, h, std::make_shared<Counters>(), estimator.method());
   return solution_of(*run, estimator.method().solve(run));
 }
 
@@ -213,7 +258,7 @@ Solution train(const Problem& problem, const NamedTensors& h) {
 std::vector<std::string> Hypergradient::unused() const {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < gradients.size(); ++i)
-    if (!gradients.tensors()[i].defined()) names.push_back(gradients.names()[i]);
+    if (availability[i] == Availability::unused) names.push_back(gradients.names()[i]);
   return names;
 }
 
@@ -224,16 +269,20 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
   result.method = estimator.name();
   result.setting = estimator.setting();
   const auto counters = std::make_shared<Counters>();
+  counters->implicit.is_read = true;
   const Meter meter;
   try {
     if (estimator.method().is_forward())
       differentiate_forward(problem, outer, h, estimator.method(), counters, result);
     else
       differentiate_in_reverse(problem, outer, h, estimator.method(), counters, result);
-    judge(result);
+    name_unused(result);
+    judge(estimator.method(), *counters, result);
   } catch (const TrainingDiverged& error) {
     set_diverged(result, error);
     result.gradients = h.with(TensorList(h.size()));
+    result.availability.clear();
+    name_unused(result);
   }
   result.cost = meter.finish(*counters);
   return result;
@@ -276,9 +325,13 @@ std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
     const Tensor& gradient = result.gradients.tensors()[i];
     out << "  " << std::left << std::setw(static_cast<int>(width)) << result.gradients.names()[i] << "  ";
     if (!gradient.defined())
-      out << (result.status == Status::diverged ? "none" : "unused: no path to the outer loss") << '\n';
+      out << (result.status == Status::diverged ? "none" : name_of(result.availability[i])) << '\n';
     else
-      out << "norm " << detail::norm({gradient}) << ", shape " << gradient.shape() << '\n';
+      out << "norm " << detail::norm({gradient}) << ", shape " << gradient.shape()
+          << (result.availability[i] == Availability::partly_zero
+                  ? ", " + std::string(name_of(result.availability[i]))
+                  : "")
+          << '\n';
   }
   return out;
 }

@@ -5,15 +5,36 @@
 #include <string>
 #include <vector>
 
+#include "hypertape/bilevel/hypergradient.h"
+#include "hypertape/bilevel/linear.h"
 #include "hypertape/bilevel/problem.h"
 
 namespace hypertape::bilevel::detail {
+
+/// What an implicit method did in its latest solve and pullback.
+struct ImplicitRecord {
+  double initial_gradient = 0.0, final_gradient = 0.0;  ///< norms of the inner loss's gradient
+  LinearStatus status = LinearStatus::converged;
+  std::vector<double> residuals;
+  std::int64_t iterations = 0;
+  bool is_read = false;  ///< by hypergradient(); if nobody reads it, a failed solve is an Error
+};
 
 /// Counted by whoever evaluates the training loss.
 struct Counters {
   std::int64_t gradients = 0;
   std::int64_t hessian_vector_products = 0;
+  ImplicitRecord implicit = {};
 };
+
+/// Which hyperparameters a method's pullback can reach.
+enum class Reach : std::uint8_t {
+  whole_run,   ///< all that the run reads
+  last_steps,  ///< what the last steps read: the rest is zero by construction
+  inner_loss   ///< what the inner loss reads: for the rest the method is not defined
+};
+
+class Method;
 
 /// A problem with prepared hyperparameters: what a method differentiates. Shared, since a pullback outlives
 /// the call that made it.
@@ -21,7 +42,7 @@ class Run {
  public:
   /// Checks the problem and prepares h; recorded like any other operation. `probes`, if given, are tensors
   /// shaped like the initial parameters that receive dF/dw_0.
-  Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters,
+  Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const Method& method,
       const TensorList& probes = {});
 
   const Problem& problem() const noexcept { return problem_; }
@@ -43,6 +64,9 @@ class Run {
   /// Row t of a per-step hyperparameter as a view, unrecorded.
   static Tensor row(const Tensor& whole, std::int64_t t);
 
+  /// Whether w* comes from the problem's own solver.
+  bool uses_solver() const noexcept { return uses_solver_; }
+
   /// The training loss of step t.
   Tensor loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const;
   /// Gradient of the training loss, zeros where a parameter has no path. Throws TrainingDiverged.
@@ -60,6 +84,7 @@ class Run {
   NamedTensors hyper_, initial_;
   optim::State initial_state_;
   std::vector<bool> per_step_;
+  bool uses_solver_ = false;
 };
 
 using RunPointer = std::shared_ptr<const Run>;
@@ -73,9 +98,20 @@ class Method {
   virtual bool is_forward() const noexcept { return false; }
   /// Error if the method refuses hyperparameters of this many scalars.
   virtual void check_size(std::int64_t) const {}
+  virtual Reach reach() const noexcept { return Reach::whole_run; }
+  /// The first step whose rows of per-step hyperparameters the pullback reaches.
+  virtual std::int64_t first_step(std::int64_t) const noexcept { return 0; }
+  /// Whether the problem's own solver may take the place of training.
+  virtual bool may_use_solver() const noexcept { return false; }
+  /// Sets status, message and residuals of a result that is neither diverged nor chaotic.
+  virtual void judge(const Counters&, Hypergradient&) const {}
   /// Runs training and returns the final state as differentiable values.
   virtual optim::State solve(const RunPointer& run) const = 0;
 };
+
+/// Trains steps [first, last) without recording, from and to plain tensors.
+optim::State train_plainly(const Run& run, optim::State state, const TensorList& plain_hyper,
+                           std::int64_t first, std::int64_t last);
 
 /// Euclidean norm of all elements together, without overflow on the way; absent tensors count as zero.
 double norm(const TensorList& list);
@@ -83,6 +119,10 @@ double norm(const TensorList& list);
 /// parameters, then slots.
 TensorList join(const optim::State& state);
 optim::State split(const TensorList& list, std::size_t parameters, std::size_t slots);
+
+/// Error if a tensor is being differentiated: for solvers whose step lengths are plain numbers, through which
+/// a derivative would be wrong in silence.
+void require_plain(const char* operation, const TensorList& list);
 
 /// Zeros for absent tensors.
 void fill_absent(TensorList& list, const TensorList& like);

@@ -32,12 +32,18 @@ void require_same_form(const std::string& step, const char* what, const TensorLi
 // Apart from stream 0, which initial weights are usually drawn from.
 constexpr std::uint32_t step_stream = 1;
 
-void check(const Problem& problem) {
+void check(const Problem& problem, const Method& method) {
   if (!problem.init) fail("bilevel", "the problem has no init");
+  if (method.reach() == Reach::inner_loss && !problem.full_loss)
+    fail(method.name(),
+         "the problem has no full_loss, the inner loss whose minimum the method differentiates");
+  if (method.may_use_solver() && problem.solver) return;
   if (!problem.loss) fail("bilevel", "the problem has no loss");
   if (!problem.step.update || !problem.step.initial_slots)
     fail("bilevel", "the problem's step has no update");
-  if (problem.steps < 1) fail("bilevel", "steps is ", problem.steps, "; at least 1 is needed");
+  if (problem.steps < 1)
+    fail("bilevel", "steps is ", problem.steps, "; at least 1 is needed",
+         problem.solver ? " (only implicit methods use the problem's solver)" : "");
 }
 
 using hypertape::detail::OpRule;
@@ -83,9 +89,11 @@ optim::State separated(optim::State state) {
 
 }  // namespace
 
-Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const TensorList& probes)
+Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const Method& method,
+         const TensorList& probes)
     : problem_(std::move(problem)), counters_(std::move(counters)) {
-  check(problem_);
+  check(problem_, method);
+  uses_solver_ = method.may_use_solver() && problem_.solver;
   for (std::size_t i = 0; i < h.size(); ++i)
     if (!h.tensors()[i].defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
   hyper_ = problem_.prepare ? problem_.prepare(h) : h;
@@ -111,7 +119,9 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
     }
     initial_ = initial_.with(std::move(probed));
   }
-  initial_state_ = separated({initial_.tensors(), problem_.step.initial_slots(initial_.tensors())});
+  TensorList slots;
+  if (!uses_solver_) slots = problem_.step.initial_slots(initial_.tensors());
+  initial_state_ = separated({initial_.tensors(), std::move(slots)});
 }
 
 Run::Rows Run::rows(const TensorList& hyper) const {
@@ -161,6 +171,17 @@ optim::State Run::advance(const optim::State& state, const NamedTensors& h_t, st
   return separated(std::move(next));
 }
 
+optim::State train_plainly(const Run& run, optim::State state, const TensorList& plain_hyper,
+                           std::int64_t first, std::int64_t last) {
+  const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
+  for (TensorList* list : {&state.parameters, &state.slots})
+    for (Tensor& tensor : *list) tensor = stop_gradient(tensor);
+  const Run::Rows rows(plain_hyper.size());
+  for (std::int64_t t = first; t < last; ++t)
+    state = run.advance(state, run.at_step(plain_hyper, rows, t), t, true);
+  return state;
+}
+
 double norm(const TensorList& list) {
   double largest = 0.0;
   std::vector<double> norms;
@@ -173,6 +194,7 @@ double norm(const TensorList& list) {
       const Tensor smaller = plain * shrink;
       scale = std::sqrt(dot(smaller, smaller).item()) / shrink;
     }
+    if (std::isnan(scale)) return scale;
     norms.push_back(scale);
     largest = std::max(largest, scale);
   }
@@ -180,6 +202,14 @@ double norm(const TensorList& list) {
   double total = 0.0;
   for (const double each : norms) total += (each / largest) * (each / largest);
   return largest * std::sqrt(total);
+}
+
+void require_plain(const char* operation, const TensorList& list) {
+  for (const Tensor& each : list)
+    if (each.defined() && hypertape::detail::links_of(each).any())
+      fail(operation,
+           "is not differentiable: its operator or right-hand side depends on a variable that is being "
+           "differentiated; use an implicit estimator, neumann_series, or stop_gradient");
 }
 
 TensorList join(const optim::State& state) {

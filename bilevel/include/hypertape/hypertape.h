@@ -4,6 +4,8 @@
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/hypergradient.h"
+#include "hypertape/bilevel/joint.h"
+#include "hypertape/bilevel/linear.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/initialize.h"
 #include "hypertape/core/memory.h"

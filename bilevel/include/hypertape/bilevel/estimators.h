@@ -69,4 +69,76 @@ struct Forward {
   HYPERTAPE_API operator Estimator() const;
 };
 
+/// The tape of the last `steps` steps, started from the state that plain training reached, optimizer state
+/// included. Not exact: what earlier steps contributed is zero by construction, and the result says where.
+/// (Shaban, Cheng, Hatch and Boots 2019)
+struct Truncated {
+  std::int64_t steps = 1;
+  HYPERTAPE_API operator Estimator() const;
+};
+
+// Implicit methods. They take the end of the run (or what Problem::solver found) for the minimum w* of
+// Problem::full_loss f and use f_w(w*(h), h) = 0 (implicit function theorem):
+//
+//     dF/dh = F_h - f_hw (f_ww)^-1 F_w,        at w*, with f_ww from linearised Hessian-vector products
+//
+// Memory O(1) in T. Only hyperparameters in the inner loss have such a derivative; for others (rates, initial
+// scales) it is not defined, and the result says so. Solution::slots is empty. `inner_tolerance`: the run
+// counts as converged if |f_w(w*)| is at most this times max(1, |f_w(w_0)|).
+
+/// The linear system by conjugate gradients. Exact at w*, to the tolerance; differentiable to any order.
+/// Needs a positive definite f_ww + damping I. (Pedregosa 2016; Rajeswaran, Finn, Kakade and Levine 2019)
+struct ImplicitCg {
+  double tolerance = 1e-12;
+  std::int64_t iterations = 1000;
+  double damping = 0.0;
+  double inner_tolerance = 1e-8;
+  HYPERTAPE_API operator Estimator() const;
+};
+
+/// Conjugate gradients on the normal equations f_ww f_ww x = f_ww F_w: also where f_ww is indefinite, such as
+/// at a saddle point; two products an iteration, and the condition number squared. Differentiable to any
+/// order.
+struct ImplicitNormalCg {
+  double tolerance = 1e-12;
+  std::int64_t iterations = 1000;
+  double inner_tolerance = 1e-8;
+  HYPERTAPE_API operator Estimator() const;
+};
+
+/// f_ww formed by one product per parameter, and factorised. Differentiable to any order; the oracle for
+/// small problems.
+struct ImplicitDense {
+  std::int64_t most_parameters = 3000;  ///< more are refused
+  double inner_tolerance = 1e-8;
+  HYPERTAPE_API operator Estimator() const;
+};
+
+/// The inverse replaced by rate sum_{i=0..K} (I - rate f_ww)^i, K = terms; with momentum, by the accelerated
+/// series (neumann_series in linear.h). Without momentum, at an exact w* that plain gradient descent with
+/// this constant rate reached, it is Truncated{terms + 1}. (Lorraine, Vicol and Duvenaud 2020)
+struct ImplicitNeumann {
+  std::int64_t terms = 20;
+  double rate = 0.0;  ///< must be given, e.g. the learning rate of the training
+  double momentum = 0.0;
+  double inner_tolerance = 1e-8;
+  HYPERTAPE_API operator Estimator() const;
+};
+
+/// The inverse replaced by rate I, as if one more step of this rate were all of training: F_h - rate f_hw
+/// F_w. (Luketina, Berglund, Greff and Raiko 2016)
+struct T1T2 {
+  double rate = 1.0;
+  HYPERTAPE_API operator Estimator() const;
+};
+
+/// T1T2 with the mixed product by finite differences: F_h - rate (f_h(w + e F_w) - f_h(w - e F_w)) / (2 e) at
+/// e = scale / |F_w|. Three gradients (one tells from the graph what interacts), no second derivative; the
+/// error is O(e^2). (Liu, Simonyan and Yang 2019, equation 8)
+struct Darts {
+  double rate = 1.0;
+  double scale = 0.01;
+  HYPERTAPE_API operator Estimator() const;
+};
+
 }  // namespace hypertape::bilevel

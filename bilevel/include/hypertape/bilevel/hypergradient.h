@@ -15,36 +15,58 @@ namespace hypertape::bilevel {
 /// The end of a training run; both are differentiable in h, with the estimator as pullback.
 struct Solution {
   NamedTensors parameters;
-  TensorList slots;
+  TensorList slots;  ///< empty for implicit methods, which differentiate a minimum and not a run
 };
 
 /// Trains and returns the final state. Derivatives with respect to `h` go through `estimator`. Throws Error
-/// for a problem that lacks what the method needs (naming it), TrainingDiverged for a non-finite loss.
+/// for a problem that lacks what the method needs (naming it), TrainingDiverged for a non-finite loss. A
+/// pullback whose linear system is not solved to its tolerance throws too; hypergradient() makes that a
+/// status.
 HYPERTAPE_API Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator);
 
 /// Plain training: no derivative, no memory beyond one step.
 HYPERTAPE_API Solution train(const Problem& problem, const NamedTensors& h);
 
 enum class Status : std::uint8_t {
-  exact,    ///< the derivative of the executed map
-  chaotic,  ///< exact too, but the adjoint grew so much that it says little about nearby hyperparameters
-  diverged  ///< training met a non-finite loss or left the fixed-point range: no hypergradient
+  exact,        ///< the derivative of the executed map
+  chaotic,      ///< exact too, but the adjoint grew so much that it says little about nearby hyperparameters
+  diverged,     ///< training met a non-finite loss or left the fixed-point range: no hypergradient
+  approximate,  ///< what the method is defined as, which is not a derivative: T1T2, Darts, Truncated, Neumann
+  converged,    ///< the derivative of the minimum w*(h): inner problem and linear system to their tolerances
+  not_converged,       ///< the inner problem or the linear system is not solved: see message and residuals
+  negative_curvature,  ///< f_ww is not positive definite at w: it is no minimum, or rounding hides it
+  unstable_series      ///< the Neumann series diverges: rate times an eigenvalue above 2
 };
 HYPERTAPE_API std::string_view name_of(Status status) noexcept;
+
+/// Whether a hyperparameter has a hypergradient, and if not, why. From the graph, never from a value.
+enum class Availability : std::uint8_t {
+  defined,
+  unused,                ///< no path to the outer loss at all
+  not_defined,           ///< the run reads it, but the inner loss does not: a minimum does not depend on it
+  zero_by_construction,  ///< only steps or terms that the method cuts off read it
+  partly_zero  ///< rows of steps that the method cuts off are zero by construction, the rest is given
+};
+/// "defined", "unused", "not defined", "zero by construction", "zero by construction before the last steps"
+HYPERTAPE_API std::string_view name_of(Availability availability) noexcept;
 
 /// Growth of the adjoint's norm over the run above which a hypergradient counts as chaotic.
 inline constexpr double chaotic_growth = 100.0;
 
 struct Hypergradient {
-  double value = 0.0;       ///< F(w_T, h); NaN if the run diverged
-  NamedTensors gradients;   ///< named and shaped like h; absent where h has no path to F ("unused")
-  NamedTensors parameters;  ///< w_T
+  double value = 0.0;                      ///< F(w_T, h); NaN if the run diverged
+  NamedTensors gradients;                  ///< named and shaped like h; absent unless defined or partly zero
+  std::vector<Availability> availability;  ///< of each hyperparameter
+  NamedTensors parameters;                 ///< w_T
   Cost cost;
   Status status = Status::exact;
   std::string message;            ///< a sentence for a person: why the status is what it is
   std::int64_t failed_step = -1;  ///< the step that diverged; -1 if none did, or only the outer loss
   double adjoint_growth = 0.0;    ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
   std::string method, setting;
+  double inner_residual = 0.0;           ///< implicit methods: |f_w(w)| / max(1, |f_w(w_0)|)
+  std::vector<double> linear_residuals;  ///< of the linear system's iterates (LinearSolution::residuals)
+  std::int64_t linear_iterations = 0;
 
   /// Names of hyperparameters without a path to F.
   std::vector<std::string> unused() const;

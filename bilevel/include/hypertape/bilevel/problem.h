@@ -45,6 +45,12 @@ struct Problem {
   std::uint64_t seed = 0;
   /// Called after every step of a forward run with (step, training loss); for progress.
   std::function<void(std::int64_t step, double loss)> on_step = {};
+  /// For implicit methods: the inner loss f(w, h) whose minimum w* the run approaches, one element; sees the
+  /// prepared hyperparameters, per-step ones whole.
+  std::function<Tensor(const NamedTensors& w, const NamedTensors& h)> full_loss = {};
+  /// For implicit methods: finds w* from w_0 by any means, differentiable or not (Newton, bisection, another
+  /// library) and takes the place of the steps.
+  std::function<NamedTensors(const NamedTensors& w, const NamedTensors& h)> solver = {};
 };
 
 /// F(w_T, h): h as given, not prepared.

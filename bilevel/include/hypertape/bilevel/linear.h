@@ -1,0 +1,82 @@
+// Linear systems with an operator that is only applied, never formed: what implicit hypergradients solve.
+//
+//     auto hessian = bilevel::hessian_operator(loss, w);                // the primal is paid once
+//     auto solution = bilevel::conjugate_gradient(hessian, b);
+//     if (solution.status != bilevel::LinearStatus::converged) ...      // solution.residuals says how far it
+//     got
+//
+// Vectors are lists of tensors of one dtype; residuals are |b - A x| / |b|. A right-hand side of zero has the
+// solution zero, converged, without a product. Only neumann_series is differentiable; the others refuse a
+// system that depends on a variable being differentiated.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "hypertape/core/export.h"
+#include "hypertape/core/tensor.h"
+
+namespace hypertape::bilevel {
+
+/// x -> A x; the result has the shapes of x. Absent tensors in a result count as zeros.
+using LinearMap = std::function<TensorList(const TensorList&)>;
+
+/// v -> (d2 loss / dw2) v at w, of the gradient recorded once. An Error if `loss` does not depend on w.
+HYPERTAPE_API LinearMap hessian_operator(std::function<Tensor(const TensorList& w)> loss,
+                                         const TensorList& w);
+
+enum class LinearStatus : std::uint8_t {
+  converged,           ///< the residual is below the tolerance
+  not_converged,       ///< iterations or terms were used up first
+  negative_curvature,  ///< a direction p with p'Ap <= 0: A is not positive definite, and x is what was
+                       ///< reached
+  diverging,           ///< a series whose terms grow: its spectral radius is above 1
+  not_finite           ///< the operator returned infinite or NaN elements, or the numbers overflowed
+};
+HYPERTAPE_API std::string_view name_of(LinearStatus status) noexcept;
+
+struct LinearSolution {
+  TensorList x;
+  LinearStatus status = LinearStatus::not_converged;
+  /// Relative, of every iterate from x = 0 (or a series' first term) on; the last one is x's, but for a
+  /// series of fixed length, where it is that of the iterate before (x's own would cost one more product).
+  std::vector<double> residuals;
+  std::int64_t iterations = 0;
+  std::int64_t products = 0;  ///< with A
+};
+
+struct CgOptions {
+  double tolerance = 1e-12;  ///< of the relative residual
+  std::int64_t iterations = 1000;
+  double damping = 0.0;  ///< solves (A + damping I) x = b
+};
+
+/// Conjugate gradients, for symmetric positive definite A. (Hestenes and Stiefel 1952)
+HYPERTAPE_API LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b,
+                                                const CgOptions& options = {});
+
+/// Conjugate gradients on A A x = A b, for symmetric A of any signature; two products per iteration. The
+/// residual stays that of A x = b; the condition number is squared.
+HYPERTAPE_API LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b,
+                                                       const CgOptions& options = {});
+
+struct NeumannOptions {
+  double rate = 0.0;        ///< alpha; must be positive, and below 2 / (largest eigenvalue) to converge
+  std::int64_t terms = 20;  ///< K, products with A
+  double momentum = 0.0;    ///< of the accelerated series, in [0, 1)
+  double tolerance = 1e-12;
+};
+
+/// alpha sum_{i=0..K} (I - alpha A)^i b, as x <- x + d, d <- momentum d + alpha (b - A x) from x = d = alpha
+/// b. (Lorraine, Vicol and Duvenaud 2020, algorithm 3; Polyak 1964 for the momentum)
+HYPERTAPE_API LinearSolution neumann_series(const LinearMap& a, const TensorList& b,
+                                            const NeumannOptions& options);
+
+/// Forms the symmetric A column by column and factorises it in double precision: Cholesky, or with pivots
+/// (status negative_curvature) where A is not positive definite. For a few thousand unknowns; more than
+/// `most` is an Error. A singular A is not_finite.
+HYPERTAPE_API LinearSolution dense_solve(const LinearMap& a, const TensorList& b, std::int64_t most = 3000);
+
+}  // namespace hypertape::bilevel

@@ -1,0 +1,19 @@
+// Gradient, Hessian product and mixed product of a loss in one pass: a gradient with dual numbers.
+#pragma once
+
+#include <functional>
+
+#include "hypertape/core/tensor.h"
+
+namespace hypertape::bilevel::detail {
+
+struct DualGradient {
+  TensorList gradient;        ///< L_w; zeros where there is no path
+  TensorList hessian_vector;  ///< L_ww direction; absent where there is no path
+  TensorList mixed;           ///< L_hw direction, per hyperparameter; absent where there is no path
+};
+
+DualGradient dual_gradient(const std::function<Tensor(const TensorList& w, const TensorList& h)>& loss,
+                           const TensorList& w, const TensorList& h, const TensorList& direction);
+
+}  // namespace hypertape::bilevel::detail

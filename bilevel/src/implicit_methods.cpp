@@ -1,0 +1,258 @@
+// The implicit methods: one inverse Hessian each.
+#include <cmath>
+#include <sstream>
+
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "hypertape/bilevel/estimators.h"
+#include "hypertape/core/error.h"
+#include "implicit.h"
+#include "node.h"
+
+namespace hypertape::bilevel {
+namespace {
+
+using detail::Counters;
+using detail::ImplicitRule;
+using detail::InnerLossPointer;
+
+std::string text_of(double number) {
+  std::ostringstream text;
+  text.precision(3);
+  text << number;
+  return text.str();
+}
+
+class ImplicitMethod : public detail::Method {
+ public:
+  ImplicitMethod(std::string name, std::string setting, ImplicitRule rule, double inner_tolerance)
+      : name_(std::move(name)),
+        setting_(std::move(setting)),
+        rule_(std::move(rule)),
+        inner_tolerance_(inner_tolerance) {}
+  std::string name() const override { return name_; }
+  std::string setting() const override { return setting_; }
+  detail::Reach reach() const noexcept override { return detail::Reach::inner_loss; }
+  bool may_use_solver() const noexcept override { return true; }
+  optim::State solve(const detail::RunPointer& run) const override {
+    return detail::solve_implicitly(run, name_, rule_);
+  }
+  void judge(const Counters& counters, Hypergradient& result) const override {
+    const detail::ImplicitRecord& record = counters.implicit;
+    result.inner_residual = record.final_gradient / std::max(1.0, record.initial_gradient);
+    result.linear_residuals = record.residuals;
+    result.linear_iterations = record.iterations;
+    const std::string reached = record.residuals.empty()
+                                    ? std::string("no product")
+                                    : "relative residual " + text_of(record.residuals.back()) + " after " +
+                                          std::to_string(record.iterations) + " iterations";
+    if (!(result.inner_residual <= inner_tolerance_)) {
+      result.status = Status::not_converged;
+      result.message = "the inner problem is not at its minimum: residual " + text_of(result.inner_residual) +
+                       ", tolerance " + text_of(inner_tolerance_);
+    } else {
+      judge_linear(record, reached, result);
+    }
+  }
+
+ protected:
+  virtual void judge_linear(const detail::ImplicitRecord& record, const std::string& reached,
+                            Hypergradient& result) const {
+    switch (record.status) {
+      case LinearStatus::converged:
+        result.status = Status::converged;
+        return;
+      case LinearStatus::negative_curvature:
+        result.status = Status::negative_curvature;
+        result.message = "the inner loss has negative curvature at w";
+        return;
+      case LinearStatus::diverging:
+        result.status = Status::unstable_series;
+        result.message = "the series grows (" + reached + "): its rate is above 2 / the largest eigenvalue";
+        return;
+      case LinearStatus::not_converged:
+      case LinearStatus::not_finite:
+        break;
+    }
+    result.status = Status::not_converged;
+    result.message = "the linear system is not solved: " + reached;
+  }
+
+ private:
+  std::string name_, setting_;
+  ImplicitRule rule_;
+  double inner_tolerance_;
+};
+
+// A fixed amount of work is what the user asked for: short of the tolerance it is an approximation.
+class SeriesMethod final : public ImplicitMethod {
+ public:
+  using ImplicitMethod::ImplicitMethod;
+
+ protected:
+  void judge_linear(const detail::ImplicitRecord& record, const std::string& reached,
+                    Hypergradient& result) const override {
+    ImplicitMethod::judge_linear(record, reached, result);
+    if (record.status != LinearStatus::not_converged) return;
+    result.status = Status::approximate;
+    result.message = "a series cut short: " + reached;
+  }
+};
+
+// A multiple of the identity, right at no point in particular.
+class OneStepMethod final : public ImplicitMethod {
+ public:
+  using ImplicitMethod::ImplicitMethod;
+  void judge(const Counters& counters, Hypergradient& result) const override {
+    const detail::ImplicitRecord& record = counters.implicit;
+    result.inner_residual = record.final_gradient / std::max(1.0, record.initial_gradient);
+    result.status = Status::approximate;
+    result.message = "a multiple of the identity stands for the inverse Hessian";
+  }
+};
+
+ImplicitRule solving(detail::PlainSolver solver) {
+  return detail::rule_of([solver](const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
+                                  const Tensor& u) { return inverse_hessian(inner, solver, w, h, u); });
+}
+
+void require_tolerance(const char* method, double inner_tolerance) {
+  if (!(inner_tolerance >= 0.0)) fail(method, "inner_tolerance is ", inner_tolerance);
+}
+
+void require_rate(const char* method, double rate) {
+  if (!(rate > 0.0 && std::isfinite(rate)))
+    fail(method, "rate is ", rate, "; it must be positive, e.g. the learning rate of the training");
+}
+
+template <class M>
+Estimator make(std::string name, std::string setting, ImplicitRule rule, double inner_tolerance) {
+  return Estimator(
+      std::make_shared<M>(std::move(name), std::move(setting), std::move(rule), inner_tolerance));
+}
+
+std::string iterations_text(std::int64_t iterations, double tolerance) {
+  return "at most " + std::to_string(iterations) + " iterations, tolerance " + text_of(tolerance);
+}
+
+void check(const char* method, double tolerance, std::int64_t iterations, double inner_tolerance) {
+  require_tolerance(method, inner_tolerance);
+  if (!(tolerance >= 0.0)) fail(method, "tolerance is ", tolerance);
+  if (iterations < 1) fail(method, "iterations is ", iterations, "; at least 1 is needed");
+}
+
+// Whether f_h depends on w, told from the graph: a difference that happens to be zero is no answer.
+std::vector<bool> interacts(const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
+                            const std::vector<bool>& needed) {
+  TensorList plain;
+  for (const Tensor& each : h) plain.push_back(each.defined() ? stop_gradient(each) : each);
+  std::vector<bool> found(h.size());
+  vjp(
+      [&](const Tensor& x) {
+        const TensorList by_hyper = inner->by_hyper(x, plain, needed);
+        for (std::size_t i = 0; i < h.size(); ++i)
+          found[i] = by_hyper[i].defined() && hypertape::detail::links_of(by_hyper[i]).recorded;
+        return x;
+      },
+      stop_gradient(w));
+  return found;
+}
+
+// f_h(w + e u) - f_h(w - e u) over 2 e: gradients in the place of a mixed product.
+TensorList mixed_by_differences(const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
+                                const Tensor& u, double scale, std::vector<bool> needed) {
+  const double size = detail::norm({u});
+  if (size == 0.0) return inner->mixed(w, h, u, needed);
+  needed = interacts(inner, w, h, needed);
+  const double e = scale / size;
+  const TensorList above = inner->by_hyper(w + e * u, h, needed),
+                   below = inner->by_hyper(w - e * u, h, needed);
+  TensorList mixed(h.size());
+  for (std::size_t i = 0; i < h.size(); ++i)
+    if (above[i].defined()) mixed[i] = (above[i] - below[i]) / (2.0 * e);
+  return mixed;
+}
+
+}  // namespace
+
+ImplicitCg::operator Estimator() const {
+  check("implicit-cg", tolerance, iterations, inner_tolerance);
+  if (!(damping >= 0.0 && std::isfinite(damping)))
+    fail("implicit-cg", "damping is ", damping, "; it must be finite and not negative");
+  const CgOptions options{tolerance, iterations, damping};
+  std::string setting = iterations_text(iterations, tolerance);
+  if (damping != 0.0) setting += ", damping " + text_of(damping);
+  return make<ImplicitMethod>("implicit-cg", setting,
+                              solving([options](const LinearMap& hessian, const TensorList& u) {
+                                return conjugate_gradient(hessian, u, options);
+                              }),
+                              inner_tolerance);
+}
+
+ImplicitNormalCg::operator Estimator() const {
+  check("implicit-normal-cg", tolerance, iterations, inner_tolerance);
+  const CgOptions options{tolerance, iterations, 0.0};
+  return make<ImplicitMethod>("implicit-normal-cg", iterations_text(iterations, tolerance),
+                              solving([options](const LinearMap& hessian, const TensorList& u) {
+                                return normal_conjugate_gradient(hessian, u, options);
+                              }),
+                              inner_tolerance);
+}
+
+ImplicitDense::operator Estimator() const {
+  require_tolerance("implicit-dense", inner_tolerance);
+  const std::int64_t most = most_parameters;
+  return make<ImplicitMethod>("implicit-dense", "",
+                              solving([most](const LinearMap& hessian, const TensorList& u) {
+                                return dense_solve(hessian, u, most);
+                              }),
+                              inner_tolerance);
+}
+
+ImplicitNeumann::operator Estimator() const {
+  require_tolerance("implicit-neumann", inner_tolerance);
+  require_rate("implicit-neumann", rate);
+  if (terms < 0) fail("implicit-neumann", "terms is ", terms);
+  if (!(momentum >= 0.0 && momentum < 1.0))
+    fail("implicit-neumann", "momentum ", momentum, " is not in [0, 1)");
+  const NeumannOptions options{rate, terms, momentum, 1e-12};
+  std::string setting = std::to_string(terms) + " terms, rate " + text_of(rate);
+  if (momentum != 0.0) setting += ", momentum " + text_of(momentum);
+  // The series itself is recorded where it is differentiated: its derivatives are those of the series.
+  const auto series = [options](const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
+                                const Tensor& u) {
+    const LinearSolution solution = neumann_series(inner->hessian(w, h), {u}, options);
+    note(*inner, solution, true);
+    return solution.x.front();
+  };
+  return make<SeriesMethod>("implicit-neumann", setting, detail::rule_of(series), inner_tolerance);
+}
+
+T1T2::operator Estimator() const {
+  require_rate("t1-t2", rate);
+  const double factor = rate;
+  return make<OneStepMethod>(
+      "t1-t2", "rate " + text_of(rate),
+      detail::rule_of([factor](const InnerLossPointer&, const Tensor&, const TensorList&, const Tensor& u) {
+        return u * factor;
+      }),
+      0.0);
+}
+
+Darts::operator Estimator() const {
+  require_rate("darts", rate);
+  if (!(scale > 0.0 && std::isfinite(scale))) fail("darts", "scale is ", scale, "; it must be positive");
+  ImplicitRule rule;
+  rule.pull = [rate = rate, scale = scale](const InnerLossPointer& inner, const Tensor& w,
+                                           const TensorList& h, const Tensor& w_bar,
+                                           const std::vector<bool>& needed) {
+    TensorList gradients = mixed_by_differences(inner, w, h, w_bar, scale, needed);
+    for (Tensor& each : gradients)
+      if (each.defined()) each = each * -rate;
+    return gradients;
+  };
+  return make<OneStepMethod>("darts", "rate " + text_of(rate) + ", scale " + text_of(scale), std::move(rule),
+                             0.0);
+}
+
+}  // namespace hypertape::bilevel

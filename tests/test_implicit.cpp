@@ -1,0 +1,457 @@
+// Implicit methods against closed forms, through the mutation gate.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+
+#include "hypertape/autodiff/derivatives.h"
+#include "hypertape/autodiff/ops.h"
+#include "implicit_problems.h"
+#include "ladder.h"
+#include "mutation_gate.h"
+#include "thrown.h"
+
+namespace {
+
+namespace ht = hypertape;
+using namespace implicit_problems;
+using bilevel_problems::relative_error;
+using ht::NamedTensors;
+using ht::Tensor;
+using ht::TensorList;
+using ht::bilevel::Availability;
+using ht::bilevel::Estimator;
+using ht::bilevel::Hypergradient;
+using ht::bilevel::ImplicitCg;
+using ht::bilevel::ImplicitDense;
+using ht::bilevel::ImplicitNeumann;
+using ht::bilevel::ImplicitNormalCg;
+using ht::bilevel::Status;
+using ht::bilevel::T1T2;
+using ht::bilevel::Truncated;
+using ht::bilevel::Unrolled;
+
+// The methods that solve the linear system, with a mutant each: the solve stopped halfway (for the dense
+// method, damping stands in).
+struct Solver {
+  Estimator method, halfway;
+};
+std::vector<Solver> solvers(std::int64_t unknowns) {
+  const std::int64_t half = std::max<std::int64_t>(1, unknowns / 2);
+  return {{ImplicitCg{}, ImplicitCg{.iterations = half}},
+          {ImplicitNormalCg{}, ImplicitNormalCg{.iterations = half}},
+          {ImplicitDense{}, ImplicitCg{.iterations = half}}};
+}
+
+void expect_exact(const Known& known, std::int64_t unknowns, double tolerance = 1e-10) {
+  CAPTURE(known.problem.name);
+  for (const Solver& solver : solvers(unknowns)) {
+    CAPTURE(solver.method.name());
+    const Hypergradient result = mutation_gate::expect_gated(
+        known.problem, solver.method,
+        [&](const Hypergradient& r) { return relative_error(r.gradients, known.gradients) < tolerance; },
+        [&] { return known.problem.by(solver.halfway); });
+    CAPTURE(relative_error(result.gradients, known.gradients));
+    CHECK(result.value == doctest::Approx(known.value).epsilon(1e-11));
+    CHECK(result.status == Status::converged);
+    CHECK(result.message.empty());
+    CHECK(result.inner_residual < 1e-12);
+    REQUIRE(!result.linear_residuals.empty());
+    CHECK(result.linear_residuals.back() < 1e-11);
+    CHECK(result.cost.hessian_vector_products > 0);
+    for (const Availability each : result.availability) CHECK(each == Availability::defined);
+  }
+}
+
+Tensor outer_of(const Case& problem, const Estimator& method, const TensorList& h) {
+  const NamedTensors named = problem.h.with(h);
+  return problem.outer(ht::bilevel::solve(problem.problem, named, method).parameters, named);
+}
+
+}  // namespace
+
+TEST_CASE("implicit: quadratic bilevel with all matrices known") { expect_exact(quadratic(), 5); }
+TEST_CASE("implicit: ridge regression") { expect_exact(ridge(), 4); }
+TEST_CASE("implicit: leave-one-out ridge is PRESS") { expect_exact(press(), 4); }
+TEST_CASE("implicit: iMAML on linear regression") { expect_exact(meta_regression(), 3); }
+TEST_CASE("implicit: logistic regression against a dense Hessian, w* by a solver of another kind") {
+  expect_exact(logistic(), 4);
+}
+
+TEST_CASE("implicit: scalar fixed points found by bisection, which nothing can differentiate") {
+  for (const double h : {0.8, -0.6}) {
+    Case problem = bilevel_problems::fixed_point(h, 0.3, 120);
+    const bilevel_problems::Exact exact = bilevel_problems::fixed_point_exact(h, 0.3);
+    problem.problem.full_loss = [loss = problem.problem.loss](const NamedTensors& w,
+                                                              const NamedTensors& all) {
+      return loss(w, all, {});
+    };
+    int asked = 0;
+    problem.problem.solver = [&asked](const NamedTensors&, const NamedTensors& all) {
+      ++asked;
+      const double w = bilevel_problems::fixed_point_exact(all["h"].item(), all["c"].item()).parameters[0];
+      return NamedTensors{{"w", Tensor::full({1}, w)}};
+    };
+    for (const Estimator& method :
+         {Estimator(ImplicitCg{}), Estimator(ImplicitNormalCg{}), Estimator(ImplicitDense{})}) {
+      // One unknown: there is no half of the work; the series' first term stands in.
+      const Hypergradient result = mutation_gate::expect_gated(
+          problem, method,
+          [&](const Hypergradient& r) { return relative_error(r.gradients, exact.gradients) < 1e-10; },
+          [&] { return problem.by(T1T2{.rate = 0.9}); });
+      CHECK(result.status == Status::converged);
+    }
+    CHECK(asked > 0);
+    // Rank-0 parameters, where others return zero.
+    Case scalar = problem;
+    scalar.problem.init = [](const NamedTensors&) { return NamedTensors{{"w", Tensor::scalar(0.9)}}; };
+    scalar.problem.solver = [](const NamedTensors&, const NamedTensors& all) {
+      const double w = bilevel_problems::fixed_point_exact(all["h"].item(), all["c"].item()).parameters[0];
+      return NamedTensors{{"w", Tensor::scalar(w)}};
+    };
+    CHECK(relative_error(scalar.by(ImplicitCg{}).gradients, exact.gradients) < 1e-10);
+  }
+}
+
+TEST_CASE("implicit: the scale of the inner loss cancels") {
+  for (const double scale : {1e-3, 1e3}) {
+    const Known known = quadratic(scale);
+    for (const Solver& solver : solvers(5))
+      CHECK(relative_error(known.problem.by(solver.method).gradients, known.gradients) < 1e-10);
+  }
+}
+
+TEST_CASE("implicit: second and third derivatives of ridge in lambda") {
+  const Known known = ridge();
+  const TensorList lambda = known.problem.h.tensors(), one = {Tensor::scalar(1.0)};
+  for (const Solver& solver : solvers(4)) {
+    CAPTURE(solver.method.name());
+    const auto outer = [&](const TensorList& h) { return outer_of(known.problem, solver.method, h); };
+    const auto first = [&](const TensorList& h) { return ht::grad(outer, h)[0]; };
+    const auto second = [&](const TensorList& h) { return ht::grad(first, h)[0]; };
+    CHECK(first(lambda).item() == doctest::Approx(known.gradients[0][0]).epsilon(1e-11));
+    CHECK(second(lambda).item() == doctest::Approx(known.second).epsilon(1e-10));
+    CHECK(ht::grad(second, lambda)[0].item() == doctest::Approx(known.third).epsilon(1e-10));
+    // The other routes: tangents through the solve, through its pullback, and through both.
+    CHECK(ht::jvp(outer, lambda, one).second.item() == doctest::Approx(known.gradients[0][0]).epsilon(1e-11));
+    CHECK(ht::hvp(outer, lambda, one)[0].item() == doctest::Approx(known.second).epsilon(1e-10));
+    const auto pushed = [&](const TensorList& h) { return ht::jvp(outer, h, one).second; };
+    CHECK(ht::grad(pushed, lambda)[0].item() == doctest::Approx(known.second).epsilon(1e-10));
+    CHECK(ht::jvp(pushed, lambda, one).second.item() == doctest::Approx(known.second).epsilon(1e-10));
+    CHECK(ht::jvp(second, lambda, one).second.item() == doctest::Approx(known.third).epsilon(1e-10));
+  }
+}
+
+TEST_CASE("implicit: mixed second derivatives agree by all routes where the Hessian depends on h") {
+  for (const Known& known : {quadratic(), meta_regression(), logistic()}) {
+    CAPTURE(known.problem.name);
+    const NamedTensors u = bilevel_problems::random_direction(known.problem.h, 7);
+    const NamedTensors v = bilevel_problems::random_direction(known.problem.h, 8);
+    const auto by = [&](const Estimator& method) {
+      return [&, method](const TensorList& h) { return outer_of(known.problem, method, h); };
+    };
+    const auto objective = by(ImplicitCg{});
+    const TensorList hu = ht::hvp(objective, known.problem.h.tensors(), u.tensors()),
+                     hv = ht::hvp(objective, known.problem.h.tensors(), v.tensors());
+    const double uhv = ladder::pairing(u.tensors(), hv), size = ladder::norm(hv) * ladder::norm(u.tensors());
+    CHECK(std::abs(uhv - ladder::pairing(v.tensors(), hu)) < 1e-10 * size);
+    const auto slope = [&](const TensorList& h) {
+      Tensor total;
+      const TensorList g = ht::grad(objective, h);
+      for (std::size_t i = 0; i < g.size(); ++i) {
+        const Tensor part = ht::dot(g[i], v.tensors()[i]);
+        total = total.defined() ? total + part : part;
+      }
+      return total;
+    };
+    CHECK(ladder::difference(ht::grad(slope, known.problem.h.tensors()), hv) < 1e-9 * ladder::norm(hv));
+    // The analytic first derivative, differenced.
+    const auto along = [&](double s) {
+      TensorList moved;
+      for (std::size_t i = 0; i < u.size(); ++i)
+        moved.push_back(known.problem.h.tensors()[i] + s * v.tensors()[i]);
+      Case there = known.problem;
+      there.h = known.problem.h.with(moved);
+      return ladder::pairing(there.by(ImplicitDense{}).gradients.tensors(), u.tensors());
+    };
+    CHECK(std::abs(ladder::ridders(along, 0.02) - uhv) < 1e-7 * size);
+  }
+}
+
+TEST_CASE("implicit: K Neumann terms are K + 1 truncated steps of gradient descent") {
+  // Plain SGD, constant rate, full batch, at a minimum to 1e-12.
+  const double rate = 0.4;
+  const Known known = quadratic();
+  for (const std::int64_t terms : {0, 1, 5, 20}) {
+    CAPTURE(terms);
+    const Hypergradient series = known.problem.by(ImplicitNeumann{.terms = terms, .rate = rate});
+    const Hypergradient cut = known.problem.by(Truncated{terms + 1});
+    CHECK(relative_error(series.gradients, cut.gradients) < 1e-12);
+    CHECK(series.inner_residual < 1e-12);
+    CHECK(series.status == Status::approximate);
+    CHECK(cut.status == Status::approximate);
+    CHECK(series.linear_iterations == terms);
+    // Off by one in either would not pass.
+    CHECK(relative_error(series.gradients, known.problem.by(Truncated{terms + 2}).gradients) > 1e-9);
+  }
+  CHECK(relative_error(known.problem.by(ImplicitNeumann{.terms = 400, .rate = rate}).gradients,
+                       known.gradients) < 1e-10);
+}
+
+TEST_CASE("implicit: a series is its dense formula, with and without momentum, its first term included") {
+  const double rate = 0.35, momentum = 0.4;
+  const Known known = ridge();
+  const auto terms_of = [&](std::int64_t terms, double m) {
+    return ImplicitNeumann{.terms = terms, .rate = rate, .momentum = m};
+  };
+  // On ridge the mixed product with w is linear: the series in the eigenbasis of a 1 x 1 problem.
+  Case scalar;
+  scalar.name = "one weight";
+  const double curvature = 0.9, h = 0.7;
+  scalar.h = {{"h", Tensor::scalar(h)}};
+  scalar.problem.init = [](const NamedTensors&) { return NamedTensors{{"w", Tensor::scalar(0.0)}}; };
+  scalar.problem.full_loss = [=](const NamedTensors& w, const NamedTensors& all) {
+    return 0.5 * curvature * ht::square(w["w"]) - w["w"] * ht::square(all["h"]);
+  };
+  scalar.problem.solver = [=](const NamedTensors&, const NamedTensors& all) {
+    return NamedTensors{{"w", ht::square(all["h"]) / curvature}};
+  };
+  scalar.outer = [](const NamedTensors& w, const NamedTensors&) { return ht::square(w["w"]); };
+  const double w = h * h / curvature, u = 2.0 * w;
+  for (const double m : {0.0, momentum})
+    for (const std::int64_t terms : {0, 1, 2, 7}) {
+      double x = rate * u, d = x;
+      for (std::int64_t k = 0; k < terms; ++k) {
+        d = m * d + rate * (u - curvature * x);
+        x += d;
+      }
+      const Gradients expected = {{2.0 * h * x}};
+      const Gradients first = {{2.0 * h * rate * u}};
+      mutation_gate::expect_gated(
+          scalar, terms_of(terms, m),
+          [&](const Hypergradient& r) { return relative_error(r.gradients, expected) < 1e-13; },
+          [&] {  // the series without its first term
+            Hypergradient less = scalar.by(terms_of(terms, m));
+            less.gradients = less.gradients.with({less.gradients.tensors()[0] - first[0][0]});
+            return less;
+          });
+    }
+  // Momentum converges faster where plain is slow.
+  const auto error = [&](double m) {
+    return relative_error(known.problem.by(terms_of(20, m)).gradients, known.gradients);
+  };
+  CHECK(error(0.4) < 0.2 * error(0.0));
+  // Its second derivative is the derivative of the series itself.
+  const auto slope = [&](const Estimator& method) {
+    const auto outer = [&, method](const TensorList& x) { return outer_of(scalar, method, x); };
+    const auto gradient = [&](const TensorList& x) { return ht::grad(outer, x)[0]; };
+    return ht::grad(gradient, scalar.h.tensors())[0].item();
+  };
+  const auto gradient_at = [&](double s) {
+    Case there = scalar;
+    there.h = {{"h", Tensor::scalar(h + s)}};
+    return there.by(terms_of(30, 0.0)).gradients.tensors()[0].item();
+  };
+  CHECK(slope(terms_of(60, 0.0)) == doctest::Approx(ladder::ridders(gradient_at, 0.01)).epsilon(1e-4));
+  CHECK(slope(terms_of(200, 0.0)) ==
+        doctest::Approx(4.0 * 3.0 * h * h / curvature / curvature).epsilon(1e-9));
+}
+
+TEST_CASE("implicit: statuses name what went wrong") {
+  const Known flat = saddle();
+  // At a saddle point CG stops; the normal equations and the factorisation do not care.
+  const Hypergradient stopped = flat.problem.by(ImplicitCg{});
+  CHECK(stopped.status == Status::negative_curvature);
+  expect_text(stopped.message, "negative curvature");
+  CHECK(relative_error(flat.problem.by(ImplicitNormalCg{}).gradients, flat.gradients) < 1e-10);
+  CHECK(flat.problem.by(ImplicitNormalCg{}).status == Status::converged);
+  const Hypergradient dense = flat.problem.by(ImplicitDense{});
+  CHECK(relative_error(dense.gradients, flat.gradients) < 1e-12);
+  CHECK(dense.status == Status::negative_curvature);
+
+  const Known known = quadratic();
+  const Hypergradient unstable = known.problem.by(ImplicitNeumann{.terms = 30, .rate = 2.0});
+  CHECK(unstable.status == Status::unstable_series);
+  expect_text(unstable.message, "2 / the largest eigenvalue");
+  const Hypergradient short_of = known.problem.by(ImplicitCg{.iterations = 2});
+  CHECK(short_of.status == Status::not_converged);
+  expect_text(short_of.message, "2 iterations");
+  CHECK(short_of.linear_iterations == 2);
+  const Hypergradient early = quadratic(1.0, 3).problem.by(ImplicitCg{});
+  CHECK(early.status == Status::not_converged);
+  expect_text(early.message, "not at its minimum");
+  CHECK(early.inner_residual > 1e-3);
+  // Without hypergradient() nobody reads a status: the pullback refuses to hand out a wrong number.
+  const auto pull = [&](const Estimator& method, const Case& problem) {
+    return thrown([&] {
+      ht::grad([&](const TensorList& h) { return outer_of(problem, method, h); }, problem.h.tensors());
+    });
+  };
+  expect_text(pull(ImplicitCg{}, flat.problem), "negative curvature");
+  expect_text(pull(ImplicitCg{.iterations = 2}, known.problem), "not converged");
+  expect_text(pull(ImplicitNeumann{.terms = 30, .rate = 2.0}, known.problem), "diverging");
+  CHECK(pull(ImplicitNeumann{.terms = 3, .rate = 0.4}, known.problem) == "nothing thrown");
+}
+
+TEST_CASE("implicit: defined only where the hyperparameter is in the inner loss, told from the graph") {
+  Known known = quadratic();
+  Case problem = known.problem;
+  problem.h.add("log_rate", Tensor::scalar(std::log(0.4)));
+  problem.h.add("start", Tensor::zeros({3}));
+  problem.h.add("outer only", Tensor::scalar(0.5));
+  problem.h.add("start and outer", Tensor::zeros({2}));
+  problem.h.add("apart", Tensor::scalar(2.0));
+  problem.h.add("nothing", Tensor::scalar(1.0));
+  problem.problem.prepare = [](const NamedTensors& h) { return h.with("log_rate", ht::exp(h["log_rate"])); };
+  problem.problem.step = ht::optim::sgd({.rate = "log_rate"});
+  problem.problem.init = [](const NamedTensors& h) {
+    return NamedTensors{{"first", h["start"]}, {"second", h["start and outer"]}};
+  };
+  problem.problem.full_loss = [inner = problem.problem.full_loss](const NamedTensors& w,
+                                                                  const NamedTensors& h) {
+    return inner(w, h) + ht::square(h["apart"]);
+  };
+  problem.outer = [outer = problem.outer](const NamedTensors& w, const NamedTensors& h) {
+    return outer(w, h) + ht::square(h["outer only"]) + ht::sum(h["start and outer"]);
+  };
+  for (const Estimator& method :
+       {Estimator(ImplicitCg{}), Estimator(ImplicitNormalCg{}), Estimator(ImplicitDense{}),
+        Estimator(ImplicitNeumann{.rate = 0.3}), Estimator(T1T2{}), Estimator(ht::bilevel::Darts{})}) {
+    CAPTURE(method.name());
+    const Hypergradient result = problem.by(method);
+    const std::vector<Availability> expected = {Availability::defined,
+                                                Availability::defined,
+                                                Availability::not_defined,
+                                                Availability::not_defined,
+                                                Availability::defined,
+                                                Availability::not_defined,
+                                                Availability::zero_by_construction,
+                                                Availability::unused};
+    CHECK(result.availability == expected);
+    CHECK(result.gradients["outer only"].item() == 1.0);
+    for (const char* name : {"log_rate", "start", "start and outer", "apart", "nothing"})
+      CHECK(!result.gradients[name].defined());
+    CHECK(result.unused() == std::vector<std::string>{"nothing"});
+  }
+  CHECK(relative_error(problem.by(ImplicitCg{}).gradients["shift"].to_vector<double>()[0] == 0.0
+                           ? NamedTensors{}
+                           : NamedTensors{{"shift", problem.by(ImplicitCg{}).gradients["shift"]}},
+                       {known.gradients[0]}) < 1e-10);
+}
+
+TEST_CASE("implicit: T1-T2 is the mixed product, DARTS its finite difference") {
+  // A quartic penalty, whose mixed product is not linear in w; the formulas hold at any w.
+  Known known = logistic();
+  known.problem.problem.full_loss = [](const NamedTensors& w, const NamedTensors& h) {
+    return ht::sum(ht::tanh(w["w"])) + ht::dot(ht::exp(h["l"]), ht::square(ht::square(w["w"])));
+  };
+  const double rate = 0.25;
+  const Hypergradient one_step = known.problem.by(T1T2{.rate = rate});
+  CHECK(one_step.status == Status::approximate);
+  // F_h - rate f_hw F_w, from plain derivatives at w*.
+  const TensorList w = one_step.parameters.tensors();
+  const TensorList outer = ht::grad(
+      [&](const TensorList& x) { return known.problem.outer(one_step.parameters.with(x), known.problem.h); },
+      w);
+  const auto inner_by_h = [&](const Tensor& at) {
+    return ht::grad(
+        [&](const TensorList& h) {
+          return known.problem.problem.full_loss(one_step.parameters.with({at}), known.problem.h.with(h));
+        },
+        known.problem.h.tensors())[0];
+  };
+  const auto along = [&](double e) { return inner_by_h(w[0] + e * outer[0]); };
+  std::vector<double> expected;
+  for (std::int64_t i = 0; i < 4; ++i)
+    expected.push_back(
+        -rate * ladder::ridders(
+                    [&](double e) { return ladder::elements(along(e))[static_cast<std::size_t>(i)]; }, 0.05));
+  CHECK(relative_error(one_step.gradients, {expected}) < 1e-9);
+  mutation_gate::expect_gated(
+      known.problem, T1T2{.rate = rate},
+      [&](const Hypergradient& r) { return relative_error(r.gradients, {expected}) < 1e-9; },
+      [&] { return known.problem.by(T1T2{.rate = 0.5 * rate}); });
+  // Its own formula to rounding, T1-T2 to O(scale^2).
+  const double scale = 0.01, e = scale / ladder::norm(outer);
+  const Tensor formula = (-rate / (2.0 * e)) * (along(e) - along(-e));
+  const Hypergradient darts = known.problem.by(ht::bilevel::Darts{.rate = rate, .scale = scale});
+  mutation_gate::expect_gated(
+      known.problem, ht::bilevel::Darts{.rate = rate, .scale = scale},
+      [&](const Hypergradient& r) {
+        return relative_error(r.gradients, {ladder::elements(formula)}) < 1e-11;
+      },
+      [&] { return known.problem.by(ht::bilevel::Darts{.rate = 0.5 * rate, .scale = scale}); });
+  const auto error = [&](double s) {
+    return relative_error(known.problem.by(ht::bilevel::Darts{.rate = rate, .scale = s}).gradients,
+                          one_step.gradients);
+  };
+  CHECK(error(0.1) < 0.05);
+  CHECK(error(0.1) / error(0.01) == doctest::Approx(100.0).epsilon(0.2));
+  CHECK(darts.cost.hessian_vector_products == 0);
+}
+
+TEST_CASE("implicit: a zero outer gradient gives zeros that are a solution, not a silence") {
+  Known known = quadratic();
+  known.problem.outer = [](const NamedTensors& w, const NamedTensors&) { return 0.0 * ht::sum(w["first"]); };
+  for (const Solver& solver : solvers(5)) {
+    const Hypergradient result = known.problem.by(solver.method);
+    CHECK(result.status == Status::converged);
+    CHECK(result.availability[0] == Availability::defined);
+    CHECK(ladder::norm(result.gradients.tensors()) == 0.0);
+  }
+  CHECK(ladder::norm(known.problem.by(ht::bilevel::Darts{}).gradients.tensors()) == 0.0);
+}
+
+TEST_CASE("implicit: pre-training differentiated implicitly under unrolled fine-tuning") {
+  // Fine-tuning starts where pre-training ended: two methods compose through init.
+  const Known pre = meta_regression();
+  Case tuned = bilevel_problems::fixed_point(0.5, 0.1, 3);
+  tuned.h = pre.problem.h;
+  tuned.problem.init = [pre](const NamedTensors& h) {
+    return ht::bilevel::solve(pre.problem.problem, h, ImplicitCg{}).parameters;
+  };
+  tuned.problem.loss = [](const NamedTensors& w, const NamedTensors&, const ht::bilevel::StepContext&) {
+    return ht::sum(ht::square(ht::square(w["w"] - 0.3)));
+  };
+  tuned.outer = [](const NamedTensors& w, const NamedTensors&) { return ht::sum(ht::tanh(w["w"])); };
+  const Hypergradient result = tuned.by(Unrolled{});
+  CHECK(result.status == Status::exact);
+  Case through = tuned;
+  through.problem.init = [pre](const NamedTensors& h) {
+    return ht::bilevel::solve(pre.problem.problem, h, Unrolled{}).parameters;
+  };
+  CHECK(relative_error(result.gradients, through.by(Unrolled{}).gradients) < 1e-10);
+  CHECK(relative_error(tuned.by(ht::bilevel::Checkpointed{}).gradients, result.gradients) < 1e-13);
+}
+
+TEST_CASE("implicit: float32 follows float64") {
+  Known known = ridge();
+  const Hypergradient wide = known.problem.by(ImplicitCg{});
+  const Tensor x = ladder::converted(ladder::sample({12, 4}, -1.0, 1.0, 21), ht::Dtype::float32),
+               y = ladder::converted(ladder::sample({12}, -1.0, 1.0, 22), ht::Dtype::float32),
+               xo = ladder::converted(ladder::sample({9, 4}, -1.0, 1.0, 23), ht::Dtype::float32),
+               yo = ladder::converted(ladder::sample({9}, -1.0, 1.0, 24), ht::Dtype::float32);
+  Case narrow = known.problem;
+  narrow.h = {{"lambda", Tensor::scalar(0.3, ht::Dtype::float32)}};
+  narrow.problem.init = [](const NamedTensors&) {
+    return NamedTensors{{"w", Tensor::zeros({4}, ht::Dtype::float32)}};
+  };
+  narrow.problem.full_loss = [=](const NamedTensors& w, const NamedTensors& h) {
+    return (0.5 / 12.0) * ht::sum(ht::square(ht::matmul(x, w["w"]) - y)) +
+           0.5 * h["lambda"] * ht::sum(ht::square(w["w"]));
+  };
+  narrow.problem.loss = [f = narrow.problem.full_loss](const NamedTensors& w, const NamedTensors& h,
+                                                       const ht::bilevel::StepContext&) { return f(w, h); };
+  narrow.outer = [=](const NamedTensors& w, const NamedTensors&) {
+    return (0.5 / 9.0) * ht::sum(ht::square(ht::matmul(xo, w["w"]) - yo));
+  };
+  for (const Estimator& method : {Estimator(ImplicitCg{.tolerance = 1e-6, .inner_tolerance = 1e-5}),
+                                  Estimator(ImplicitNormalCg{.tolerance = 1e-6, .inner_tolerance = 1e-5}),
+                                  Estimator(ImplicitDense{.inner_tolerance = 1e-5})}) {
+    const Hypergradient result = narrow.by(method);
+    CAPTURE(method.name());
+    CHECK(result.status == Status::converged);
+    CHECK(static_cast<double>(result.gradients["lambda"].to_vector<float>()[0]) ==
+          doctest::Approx(wide.gradients["lambda"].item()).epsilon(1e-4));
+  }
+}
