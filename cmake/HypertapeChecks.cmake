@@ -25,3 +25,7 @@ add_custom_target(
   COMMAND hypertape_operations_page "${PROJECT_SOURCE_DIR}" --write
   VERBATIM)
 add_test(NAME operations_page_is_up_to_date COMMAND hypertape_operations_page "${PROJECT_SOURCE_DIR}" --check)
+
+# The chapter's numbers are looked up in the chapter.
+set_source_files_properties(test_on_hypergradients.cpp PROPERTIES COMPILE_DEFINITIONS
+                                                                  "HYPERTAPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")

@@ -1,5 +1,5 @@
 // Writes docs/operations.md from the sources that define the operations, so that the page needs no list of
-// its own: core/elementwise.def, the structs of core/src/elementwise_ops*.h with their comments, and the
+// its own: core/elementwise.def, the structs of core/src/elementwise_*.h with their comments, and the
 // declarations of autodiff/ops.h with theirs.
 //
 //   hypertape_operations_page <root> --write     writes the page
@@ -120,7 +120,7 @@ std::string elementwise_rows(const fs::path& root) {
   std::map<std::string, Struct> structs;
   std::vector<fs::path> headers;
   for (const auto& entry : fs::directory_iterator(root / "core/src"))
-    if (entry.path().filename().string().starts_with("elementwise_ops") && entry.path().extension() == ".h")
+    if (entry.path().filename().string().starts_with("elementwise_") && entry.path().extension() == ".h")
       headers.push_back(entry.path());
   std::sort(headers.begin(), headers.end());
   for (const fs::path& header : headers) collect_structs(read(header), structs);
@@ -134,12 +134,14 @@ std::string elementwise_rows(const fs::path& root) {
     const std::string form = (*at)[1].str(), type = (*at)[2].str(), name = (*at)[3].str();
     const auto found = structs.find(type);
     if (found == structs.end())
-      throw std::runtime_error("no struct " + type + " in core/src/elementwise_ops*.h");
+      throw std::runtime_error("no struct " + type + " in core/src/elementwise_*.h");
     const auto arguments = signatures.find(form);
     const std::string& body = found->second.body;
     std::string kink = constant(body, "kink");
     if (kink.empty()) kink = constant(body, "kinks");
     if (kink == "no_kink" || kink == "{no_kink}" || kink == "{}") kink = "";
+    kink = std::regex_replace(kink, std::regex("no_kink"), "none");
+    if (kink.starts_with("{") && kink.ends_with("}")) kink = kink.substr(1, kink.size() - 2);
     const std::string& comment = found->second.comment;
     rows += "| `" + name + "(" + (arguments == signatures.end() ? "..." : arguments->second) + ")` | " +
             (comment.empty() ? code(formula(returned(body, "value"))) : cell(comment)) + " | " +
@@ -162,7 +164,7 @@ std::string declared_sections(const fs::path& root) {
       // A heading may go on in the lines below.
       while (i + 1 < lines.size() && trimmed(lines[i + 1]).starts_with("// "))
         heading += " " + trimmed(lines[++i]).substr(3);
-      const std::size_t border = heading.find_first_of(";:");
+      const std::size_t border = heading.find_first_of(";:.");
       const std::string title = heading.substr(0, border);
       open = !title.starts_with("Elementwise");
       if (open) {
@@ -170,7 +172,7 @@ std::string declared_sections(const fs::path& root) {
         if (border != std::string::npos) {
           std::string rest = trimmed(heading.substr(border + 1));
           if (!rest.empty()) rest[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(rest[0])));
-          page += rest + ".\n\n";
+          page += rest + (rest.ends_with(".") ? "\n\n" : ".\n\n");
         }
         page += "| declaration | meaning |\n|---|---|\n";
       }
