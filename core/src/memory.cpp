@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "hypertape/core/error.h"
+#include "memory_faults.h"
 #include "memory_process.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -38,6 +39,21 @@ namespace {
        " bytes; use a smaller batch, fewer recorded steps or a checkpoint");
 }
 
+// How many allocations of this thread may still succeed; negative: as many as there are.
+constexpr std::int64_t unlimited = -1;
+constinit thread_local std::int64_t allocations_left = unlimited;
+constinit thread_local bool fault_struck = false;
+
+// Counts an allocation that is about to be made; throws if it is to fail.
+void count_down(std::size_t bytes) {
+  if (allocations_left == unlimited) return;
+  if (allocations_left == 0) {
+    fault_struck = true;
+    fail_to_allocate(bytes);
+  }
+  --allocations_left;
+}
+
 }  // namespace
 
 std::size_t accounted_bytes(std::size_t bytes) noexcept {
@@ -59,6 +75,7 @@ Change heap_counts() { return {0, 0}; }
 }  // namespace
 
 void* allocate_bytes(std::size_t bytes) {
+  count_down(bytes);
   if (bytes > largest_sanitized_request) fail_to_allocate(bytes);
   const std::size_t index = class_of(bytes);
   void* start = ::operator new (prefix_bytes + bytes, std::align_val_t{64}, std::nothrow);
@@ -79,6 +96,12 @@ void release_bytes(void* block) noexcept {
 }
 
 void trim_memory() {}
+
+detail::AllocationFaults::AllocationFaults(std::int64_t successes) noexcept {
+  fault_struck = false;
+  allocations_left = successes;
+}
+detail::AllocationFaults::~AllocationFaults() { allocations_left = unlimited; }
 
 #else
 
@@ -167,6 +190,7 @@ void* allocate_large(std::size_t bytes) {
 }
 
 [[gnu::noinline]] void* allocate_slowly(std::size_t bytes) {
+  count_down(bytes);
   void* block = nullptr;
   if (bytes > largest_small) {
     block = allocate_large(bytes);
@@ -174,7 +198,7 @@ void* allocate_large(std::size_t bytes) {
     block = allocate_from(current_heap, class_of(bytes));
   } else if (Heap* heap = take_heap(); heap != nullptr) {
     block = allocate_from(heap, class_of(bytes));
-    if (thread_has_ended) {
+    if (thread_has_ended || allocations_left != unlimited) {
       give_back_heap(heap);
     } else {
       thread_local HeapUse use;
@@ -255,7 +279,20 @@ void trim_memory() {
   shrink_pool(0);
 }
 
+detail::AllocationFaults::AllocationFaults(std::int64_t successes) noexcept
+    : heap_(std::exchange(current_heap, &no_heap)) {
+  fault_struck = false;
+  allocations_left = successes;
+}
+
+detail::AllocationFaults::~AllocationFaults() {
+  allocations_left = unlimited;
+  current_heap = static_cast<Heap*>(heap_);
+}
+
 #endif
+
+bool detail::AllocationFaults::struck() const noexcept { return fault_struck; }
 
 MemoryStatistics memory_statistics() {
   const std::lock_guard lock(process.mutex);
