@@ -14,6 +14,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/warning.h"
+#include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"
 
@@ -71,6 +72,28 @@ TEST_CASE(
     bodies.push_back([&, k] {
       for (int repeat = 0; repeat < 3; ++repeat)
         if (!same(problems[k].by(methods[k]), alone[k])) ++failures[k];
+    });
+  run_all(bodies);
+  for (std::size_t k = 0; k < methods.size(); ++k) {
+    CAPTURE(methods[k].name());
+    CHECK(failures[k] == 0);
+  }
+}
+
+TEST_CASE("implicit methods on several user threads, sharing one problem, have the bits they have alone") {
+  const Case shared = implicit_problems::quadratic().problem;
+  const std::vector<Estimator> methods = {ht::bilevel::ImplicitCg{}, ht::bilevel::ImplicitDense{},
+                                          ht::bilevel::ImplicitNeumann{.terms = 10, .rate = 0.1},
+                                          ht::bilevel::Truncated{.steps = 5}};
+  std::vector<Hypergradient> alone;
+  for (const Estimator& method : methods) alone.push_back(shared.by(method));
+  std::vector<int> failures(methods.size());
+  std::vector<std::function<void()>> bodies;
+  for (std::size_t k = 0; k < methods.size(); ++k)
+    bodies.push_back([&, k] {
+      const Case own = shared;
+      for (int repeat = 0; repeat < 2; ++repeat)
+        if (!same(own.by(methods[k]), alone[k])) ++failures[k];
     });
   run_all(bodies);
   for (std::size_t k = 0; k < methods.size(); ++k) {
