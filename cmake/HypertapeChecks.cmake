@@ -1,5 +1,5 @@
 # Tests of the tree itself: what the library could print, what a configure could download, where the version is said,
-# and pages that are generated.
+# and pages that are generated. Label `tree`: the sanitizers have nothing to look for here.
 
 set(checks "${PROJECT_SOURCE_DIR}/cmake")
 
@@ -25,6 +25,9 @@ add_custom_target(
   COMMAND hypertape_operations_page "${PROJECT_SOURCE_DIR}" --write
   VERBATIM)
 add_test(NAME operations_page_is_up_to_date COMMAND hypertape_operations_page "${PROJECT_SOURCE_DIR}" --check)
+
+set_tests_properties(library_is_quiet nothing_is_downloaded version_is_one operations_page_is_up_to_date
+                     PROPERTIES LABELS tree)
 
 # The chapter's numbers are looked up in the chapter.
 set_source_files_properties(test_on_hypergradients.cpp PROPERTIES COMPILE_DEFINITIONS
