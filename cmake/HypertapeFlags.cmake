@@ -14,6 +14,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(hypertape_flags INTERFACE -Wno-restrict)
 endif()
 
+# Pragmas that are only for gcc's vectoriser.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(hypertape_flags INTERFACE -Wno-unknown-pragmas)
+endif()
+
 # Every target of the tree links hypertape_flags and has these properties.
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)

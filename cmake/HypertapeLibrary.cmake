@@ -25,6 +25,13 @@ list(APPEND public_headers ${umbrella_headers})
 
 hypertape_select_isa(sources)
 
+# The product kernels take clang minutes to instrument, and no fuzz target goes there.
+if(HYPERTAPE_BUILD_FUZZ)
+  set(products ${sources})
+  list(FILTER products INCLUDE REGEX "/products_[a-z0-9]+\\.cpp$")
+  set_property(SOURCE ${products} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=all;-fno-sanitize-coverage=edge")
+endif()
+
 add_library(hypertape_objects OBJECT ${sources})
 target_include_directories(hypertape_objects PUBLIC ${public_directories} ${private_directories})
 target_link_libraries(hypertape_objects PUBLIC hypertape_flags OpenBLAS::OpenBLAS Threads::Threads
@@ -48,4 +55,9 @@ set_target_properties(
 target_link_libraries(hypertape PRIVATE OpenBLAS::OpenBLAS Threads::Threads ${CMAKE_DL_LIBS})
 if(NOT HYPERTAPE_STD_THREADS)
   target_link_libraries(hypertape PRIVATE TBB::tbb)
+endif()
+if(BUILD_SHARED_LIBS AND UNIX AND NOT APPLE)
+  set(exports "${CMAKE_CURRENT_SOURCE_DIR}/cmake/hypertape.map")
+  target_link_options(hypertape PRIVATE "LINKER:--version-script=${exports}")
+  set_property(TARGET hypertape APPEND PROPERTY LINK_DEPENDS "${exports}")
 endif()

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/export.h"
 #include "hypertape/core/tensor.h"
 
 namespace hypertape::detail {
@@ -28,6 +27,6 @@ struct CustomFunction {
 };
 
 /// The value, with these rules. Absent inputs are passed on as they are.
-HYPERTAPE_API Tensor call(const std::shared_ptr<const CustomFunction>& function, const TensorList& inputs);
+Tensor call(const std::shared_ptr<const CustomFunction>& function, const TensorList& inputs);
 
 }  // namespace hypertape::detail

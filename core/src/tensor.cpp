@@ -180,6 +180,9 @@ Tensor Tensor::wrap_memory(const void* memory, std::size_t count, Dtype dtype, c
                            std::shared_ptr<const void> owner) {
   if (count != static_cast<std::size_t>(shape.size()))
     fail("wrap", count, " values given for shape ", shape, ", which holds ", shape.size());
+  if (reinterpret_cast<std::uintptr_t>(memory) % size_of(dtype) != 0)
+    fail("wrap", "the memory's address is not a multiple of the ", size_of(dtype), " bytes of a ", dtype,
+         "; copy it with Tensor::from");
   Tensor tensor = adopt(detail::new_header(shape.begin(), shape.rank(), shape.size(), dtype));
   detail::set_contiguous_strides(*tensor.header_);
   tensor.header_->storage = detail::new_storage(0, detail::cpu_backend());

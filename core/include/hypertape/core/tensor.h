@@ -71,8 +71,10 @@ class HYPERTAPE_API Tensor {
   /// A rank-0 tensor.
   static Tensor scalar(double value, Dtype dtype = Dtype::float64) { return full(Shape{}, value, dtype); }
 
-  /// A tensor over the embedder's row-major memory, which is only read. `owner` is kept alive as long as any
-  /// view of the memory; whoever writes to the memory meanwhile breaks every saved value.
+  /// A tensor over the embedder's row-major memory, which is only read. `owner` (null: the embedder promises
+  /// that the memory stays) is kept alive as long as any view of the memory; whoever writes to the memory
+  /// meanwhile breaks every saved value. Other layouts are views of this one: padded rows by `slice`, columns
+  /// first by `transpose`. Error: the counts differ, or the address is not a multiple of sizeof(T).
   template <class T>
   static Tensor wrap(std::span<const T> memory, const Shape& shape, std::shared_ptr<const void> owner) {
     return wrap_memory(memory.data(), memory.size(), dtype_of<T>, shape, std::move(owner));

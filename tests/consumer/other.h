@@ -1,0 +1,4 @@
+// The consumer's second source.
+#pragma once
+
+bool other_source();
