@@ -14,9 +14,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(hypertape_flags INTERFACE -Wno-restrict)
 endif()
 
-# Pragmas that are only for gcc's vectoriser.
+# Pragmas that are only for gcc's vectoriser; and conditions that are joined by | and & so that loops stay without
+# branches.
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
-  target_compile_options(hypertape_flags INTERFACE -Wno-unknown-pragmas)
+  target_compile_options(hypertape_flags INTERFACE -Wno-unknown-pragmas -Wno-bitwise-instead-of-logical)
 endif()
 
 # Every target of the tree links hypertape_flags and has these properties.
