@@ -184,6 +184,11 @@ TEST_CASE("NaN and infinity of the branch not taken reach neither value nor deri
   const TensorList gradients = ht::grad(f, TensorList{a, b});
   CHECK(elements(gradients[0]) == std::vector<double>{0, 0, 3});
   CHECK(elements(gradients[1]) == std::vector<double>{3, 3, 0});
+  // A cotangent of NaN goes to the branch that was taken.
+  const auto scaled = [&](const TensorList& at) {
+    return ht::sum(ht::where(m, at[0], at[1]) * Tensor::from({1.0, 1.0, not_a_number}));
+  };
+  CHECK(elements(ht::grad(scaled, TensorList{a, b})[1]) == std::vector<double>{1, 1, 0});
   // Tangents: NaN along the branch not taken.
   const auto pushed = ht::jvp(
       [&](const TensorList& at) { return TensorList{ht::where(m, at[0], at[1])}; }, TensorList{a, b},
