@@ -49,7 +49,7 @@ class RandomGraph {
   }
 
  private:
-  static constexpr std::size_t operations = 35;
+  static constexpr std::size_t operations = 35 + 19;
 
   static bool broadcast(const Tensor& x, const Tensor& y) {
     for (std::int64_t axis = -1; axis >= -std::min(x.rank(), y.rank()); --axis) {
@@ -85,6 +85,7 @@ class RandomGraph {
   static TensorList apply(std::size_t op, const Tensor& x, const Tensor& y, std::size_t choice) {
     const int rank = x.rank();
     const std::int64_t axis = rank ? static_cast<std::int64_t>(choice) % rank : 0;
+    if (op >= 35) return more(op - 35, x, y, choice);
     if (op <= 6) return {combine(op, x, broadcast(x, y) ? y : tame(ht::sum(y)))};
     switch (op) {
       case 7:
@@ -146,6 +147,119 @@ class RandomGraph {
       default:
         return rank == 2 && x.size() ? labelled(x, choice) : TensorList{ht::stop_gradient(x)};
     }
+  }
+
+  static Tensor function(const Tensor& x, std::size_t choice) {
+    switch (choice % 16) {
+      case 0:
+        return tame(ht::expm1(x));
+      case 1:
+        return tame(ht::log1p(positive(x)));
+      case 2:
+        return tame(ht::sqrt(positive(x)));
+      case 3:
+        return tame(ht::rsqrt(positive(x)));
+      case 4:
+        return ht::abs(x);
+      case 5:
+        return ht::sin(x);
+      case 6:
+        return ht::cos(x);
+      case 7:
+        return ht::erf(x);
+      case 8:
+        return ht::sigmoid(x);
+      case 9:
+        return tame(ht::softplus(x));
+      case 10:
+        return tame(ht::silu(x));
+      case 11:
+        return tame(ht::gelu(x));
+      case 12:
+        return tame(ht::gelu_tanh(x));
+      case 13:
+        return ht::leaky_relu(x, 0.3);
+      case 14:
+        return tame(ht::pow(positive(x), 1.7));
+      default:
+        return ht::clamp(x, -0.5, 0.6);
+    }
+  }
+  static Tensor pair(const Tensor& x, const Tensor& y, std::size_t choice) {
+    switch (choice % 6) {
+      case 0:
+        return ht::maximum(x, y);
+      case 1:
+        return ht::minimum(x, y);
+      case 2:
+        return tame(ht::pow(positive(x), y));
+      case 3:
+        return tame(ht::atan2(x, positive(y)));
+      case 4:
+        return ht::where(ht::less(x, y), x, tame(y * 2.0));
+      default:
+        return ht::clamp(tame(x), Tensor::scalar(-0.4), tame(positive(y)));
+    }
+  }
+  static TensorList more(std::size_t op, const Tensor& x, const Tensor& y, std::size_t choice) {
+    const int rank = x.rank();
+    const std::int64_t axis = rank ? static_cast<std::int64_t>(choice) % rank : 0;
+    const auto number = static_cast<std::int64_t>(choice);
+    const bool filled = rank > 0 && x.size() > 0, small = x.size() < 60;
+    if (op < 4) return {function(x, choice + op)};
+    if (op < 6) return {pair(x, broadcast(x, y) ? y : tame(ht::sum(y)), choice + op)};
+    if (!filled || rank > 4) return {};
+    const std::int64_t extent = x.extent(axis);
+    const auto indices = [&](std::int64_t count) {
+      std::vector<std::int64_t> values;
+      for (std::int64_t k = 0; k < count; ++k) values.push_back((3 * k + number) % extent);
+      return Tensor::from(values, {count});
+    };
+    switch (op) {
+      case 6:
+        return {ht::slice(x, axis, 0, extent, 2), ht::slice(x, axis, extent - 1, -1, -1)};
+      case 7:
+        return {ht::flip(x, {axis}), ht::roll(x, number % 5 - 2, axis)};
+      case 8:
+        return small ? TensorList{ht::repeat(x, 2, axis)} : TensorList{};
+      case 9:
+        return small ? TensorList{ht::concatenate({x, tame(x), x}, axis)} : TensorList{};
+      case 10:
+        return ht::split(x, {extent / 2, extent - extent / 2}, axis);
+      case 11:
+        return rank >= 2 ? TensorList{choice % 2 ? ht::tril(x, number % 3 - 1) : ht::triu(x, number % 3 - 1)}
+                         : TensorList{ht::diag(x, number % 3 - 1)};
+      case 12:
+        return rank >= 2 ? TensorList{ht::diagonal(x)} : TensorList{ht::unsqueeze(x, number % 2)};
+      case 13:
+        return small ? TensorList{ht::index_select(x, axis, indices(3)), ht::take(x, indices(2))}
+                     : TensorList{};
+      case 14:
+        return {tame(ht::scatter_add(x, axis, shuffled(x, axis, number), tame(x))),
+                ht::gather(x, axis, shuffled(x, axis, number))};
+      case 15:
+        return small && rank == 2 ? TensorList{batched(x, choice)} : TensorList{};
+      case 16:
+        return rank == 1 && small ? TensorList{tame(ht::einsum("i,j->ij", {x, x}))}
+               : rank == 2        ? TensorList{tame(ht::einsum("ij,kj->i", {x, x}))}
+                                  : TensorList{tame(ht::einsum("...i,...i->...", {x, x}))};
+      case 17:
+        return {tame(ht::mean_squared_error(x, tame(x))),
+                tame(ht::binary_cross_entropy_with_logits(x, ht::sigmoid(x)))};
+      default:
+        return {ht::checkpoint([](const Tensor& z) { return tame(ht::exp(z) * ht::sin(z)); }, x)};
+    }
+  }
+  // Indices into one axis, in x's shape, some of them repeated.
+  static Tensor shuffled(const Tensor& x, std::int64_t axis, std::int64_t number) {
+    std::vector<std::int64_t> values;
+    for (std::int64_t k = 0; k < x.size(); ++k) values.push_back((5 * k + number) % x.extent(axis));
+    return Tensor::from(values, x.shape());
+  }
+  static Tensor batched(const Tensor& x, std::size_t choice) {
+    const Tensor left = ht::unsqueeze(ht::unsqueeze(x, 0), 0);
+    const Tensor right = ht::stack({x, tame(x)});
+    return tame(ht::matmul(left, right, choice % 2 == 0, choice % 2 == 1));
   }
 
   static TensorList product(const Tensor& x, const Tensor& y, std::size_t choice) {
@@ -250,7 +364,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t fallback) {
 
 TEST_CASE("random graphs: adjoint, five routes to H v, symmetric, same bits in every mode") {
   const std::uint64_t only = from_environment("HYPERTAPE_GRAPH_SEED", 0);
-  const std::uint64_t count = only ? 1 : from_environment("HYPERTAPE_GRAPHS", 1000);
+  const std::uint64_t count = only ? 1 : from_environment("HYPERTAPE_GRAPHS", 10000);
   for (std::uint64_t n = 0; n < count; ++n) {
     const std::uint64_t seed = only ? only : 1000 + 10 * n;
     const RandomGraph graph(seed);

@@ -187,13 +187,13 @@ std::vector<bool> interacts(const InnerLossPointer& inner, const Tensor& w, cons
   return found;
 }
 
-// f_h(w + e u) - f_h(w - e u) over 2 e: gradients in the place of a mixed product.
+// f_h(w + e u) - f_h(w - e u) over 2 e: gradients in the place of a mixed product. The step e depends on u,
+// and is recorded like everything else.
 TensorList mixed_by_differences(const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
                                 const Tensor& u, double scale, std::vector<bool> needed) {
-  const double size = detail::norm({u});
-  if (size == 0.0) return inner->mixed(w, h, u, needed);
+  if (detail::norm({u}) == 0.0) return inner->mixed(w, h, u, needed);
   needed = interacts(inner, w, h, needed);
-  const double e = scale / size;
+  const Tensor e = scale / norm(u);
   const TensorList above = inner->by_hyper(w + e * u, h, needed),
                    below = inner->by_hyper(w - e * u, h, needed);
   TensorList mixed(h.size());
