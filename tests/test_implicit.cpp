@@ -285,6 +285,14 @@ TEST_CASE("implicit: statuses name what went wrong") {
   const Known known = quadratic();
   const Hypergradient unstable = known.problem.by(ImplicitNeumann{.terms = 30, .rate = 2.0});
   CHECK(unstable.status == Status::unstable_series);
+  // Away from the minimum too, what the linear system adds to that is said.
+  const Hypergradient both = quadratic(1.0, 3).problem.by(ImplicitNeumann{.terms = 30, .rate = 2.0});
+  CHECK(both.status == Status::not_converged);
+  expect_text(both.message, "not at its minimum");
+  expect_text(both.message, "; the series grows");
+  const Hypergradient one_term = quadratic(1.0, 3).problem.by(ImplicitNeumann{.terms = 1, .rate = 0.01});
+  expect_text(one_term.setting, "1 term, rate 0.01");
+  CHECK(one_term.message.find(';') == std::string::npos);
   expect_text(unstable.message, "too large for the largest eigenvalue");
   CHECK(known.problem.by(ImplicitNeumann{.terms = 1, .rate = 2.0}).status == Status::unstable_series);
   CHECK(known.problem.by(ImplicitNeumann{.terms = 3000, .rate = 2.0}).status != Status::diverged);

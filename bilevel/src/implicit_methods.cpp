@@ -24,9 +24,14 @@ std::string text_of(double number) {
   return text.str();
 }
 
+// 1 term, 2 terms
+std::string counted(std::int64_t count, const char* noun) {
+  return std::to_string(count) + ' ' + noun + (count == 1 ? "" : "s");
+}
+
 // What a linear solve reached, in words.
 std::string reached_by(const detail::ImplicitRecord& record) {
-  const std::string iterations = std::to_string(record.iterations) + " iterations";
+  const std::string iterations = counted(record.iterations, "iteration");
   if (record.residuals.empty()) return iterations;
   return "relative residual " + text_of(record.residuals.back()) + " after " + iterations;
 }
@@ -51,13 +56,17 @@ class ImplicitMethod : public detail::Method {
     result.linear_residuals = record.residuals;
     result.linear_iterations = record.iterations;
     const double tolerance = inner_tolerance_.at(result.parameters.tensors().front().dtype());
-    if (!(record.inner_residual <= tolerance)) {
-      result.status = Status::not_converged;
-      result.message = "the inner problem is not at its minimum: residual " + text_of(record.inner_residual) +
-                       ", tolerance " + text_of(tolerance);
-    } else {
-      judge_linear(record, result);
-    }
+    judge_linear(record, result);
+    if (record.inner_residual <= tolerance) return;
+    // What else is wrong explains the numbers: conjugate gradients that meet negative curvature return 0.
+    std::string also;
+    if (record.indefinite)
+      also = "; the inner loss has negative curvature there";
+    else if (record.status != LinearStatus::converged && record.status != LinearStatus::not_converged)
+      also = "; " + result.message;
+    result.status = Status::not_converged;
+    result.message = "the inner problem is not at its minimum: residual " + text_of(record.inner_residual) +
+                     ", tolerance " + text_of(tolerance) + also;
   }
 
  protected:
@@ -161,7 +170,7 @@ Estimator make(std::string name, std::string setting, ImplicitRule rule, double 
 }
 
 std::string iterations_text(std::int64_t iterations, double tolerance) {
-  return "at most " + std::to_string(iterations) + " iterations, tolerance " + text_of(tolerance);
+  return counted(iterations, "iteration") + ", to " + text_of(tolerance);
 }
 
 void check(const char* method, double tolerance, std::int64_t iterations, double inner_tolerance) {
@@ -246,7 +255,7 @@ ImplicitNeumann::operator Estimator() const {
   if (!(momentum >= 0.0 && momentum < 1.0))
     fail("implicit-neumann", "momentum ", momentum, " is not in [0, 1)");
   const NeumannOptions options{rate, terms, momentum, 1e-12};
-  std::string setting = std::to_string(terms) + " terms, rate " + text_of(rate);
+  std::string setting = counted(terms, "term") + ", rate " + text_of(rate);
   if (momentum != 0.0) setting += ", momentum " + text_of(momentum);
   // The series itself is recorded where it is differentiated: its derivatives are those of the series.
   const auto series = [options](const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
