@@ -1,6 +1,5 @@
 #include "compare.h"
 
-#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <limits>
@@ -21,10 +20,6 @@ namespace {
 
 using bilevel::Hypergradient;
 
-bool contains(const std::vector<std::string>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
 // What is compared, and what it is compared with: the same problem in float64, or a closed form.
 struct Subject {
   ComparedProblem problem;
@@ -38,7 +33,11 @@ class Comparer {
  public:
   /// `result`: what is known before anything runs.
   Comparer(Subject subject, const CompareOptions& options, Comparison result, Progress& progress)
-      : options_(options), progress_(progress), subject_(std::move(subject)), result_(std::move(result)) {
+      : options_(options),
+        selection_(options),
+        progress_(progress),
+        subject_(std::move(subject)),
+        result_(std::move(result)) {
     const auto on_step = [this](std::int64_t step, double loss) {
       if (records_losses_) {
         if (step == 0) result_.first_loss = loss;
@@ -60,22 +59,20 @@ class Comparer {
   Comparison run() {
     time_training();
     measure_memory();
-    const std::vector<ComparedMethod> reverse = reverse_methods(options_.methods, problem(), per_step_),
-                                      approximate =
-                                          approximate_methods(options_.methods, problem(), per_step_,
-                                                              subject_.closed_form.has_value());
+    const std::vector<ComparedMethod> reverse = reverse_methods(selection_, problem(), per_step_),
+                                      approximate = approximate_methods(selection_, problem(), per_step_);
     expect_work(reverse, approximate);
     const std::string measured = find_reference();
     const DirectionalRows directional(reference_problem(), problem(), reference_, options_.training.seed,
                                       progress_);
-    if (contains(options_.methods, "ridders")) append(directional.ridders());
+    if (selection_.has("ridders")) append(directional.ridders());
     for (const ComparedMethod& method : reverse) {
       if (method.label() == measured)
         append(rows_of(reference_, method.setting));
       else
         append_rows(method);
     }
-    if (contains(options_.methods, "forward")) append(directional.forward());
+    if (selection_.has("forward")) append(directional.forward());
     for (const ComparedMethod& method : approximate) append_rows(method);
     if (result_.training_run_seconds) time_training();
     for (ComparisonRow& row : result_.rows)
@@ -118,7 +115,7 @@ class Comparer {
   // method look cheap.
   void time_training() {
     constexpr std::size_t most_runs = 5;
-    constexpr double enough_seconds = 2.0, short_run = 0.25;
+    constexpr double enough_seconds = 2.0, short_run = 0.25, tiny_run = 0.01;
     double total = 0.0;
     const bool first = plain_seconds_.empty();
     progress_.expect(static_cast<double>(most_runs) * steps());
@@ -142,6 +139,7 @@ class Comparer {
     }
     result_.training_run_seconds = median(plain_seconds_);
     if (*result_.training_run_seconds < short_run) repeats_ = 3;
+    if (*result_.training_run_seconds < tiny_run) approximate_repeats_ = 3;
   }
 
   // The tape of a few steps, from which that of all is extrapolated. Short runs are not worth it.
@@ -171,19 +169,21 @@ class Comparer {
 
   bool fits(const ComparedMethod& method) const { return method.bytes <= usable_bytes_; }
 
-  int repeats_of(const ComparedMethod& method) const { return method.is_exact ? repeats_ : 1; }
+  int repeats_of(const ComparedMethod& method) const {
+    return method.is_exact ? repeats_ : approximate_repeats_;
+  }
 
   void expect_work(const std::vector<ComparedMethod>& reverse,
                    const std::vector<ComparedMethod>& approximate) {
     const DirectionalPlan plan = directional_plan(problem());
     const double directions =
         static_cast<double>(plan.directions) * static_cast<double>(problem().hyperparameters.size());
-    double runs = contains(options_.methods, "unrolled") ? 0.0 : ComparedMethod::typical_runs * repeats_;
+    double runs = selection_.has("unrolled") ? 0.0 : ComparedMethod::typical_runs * repeats_;
     for (const std::vector<ComparedMethod>& methods : {reverse, approximate})
       for (const ComparedMethod& method : methods)
         if (fits(method) && method.refusal.empty()) runs += ComparedMethod::typical_runs * repeats_of(method);
-    if (contains(options_.methods, "ridders")) runs += directions * plan.ridders_runs;
-    if (contains(options_.methods, "forward")) runs += directions * plan.forward_runs;
+    if (selection_.has("ridders")) runs += directions * plan.ridders_runs;
+    if (selection_.has("forward")) runs += directions * plan.forward_runs;
     progress_.expect(runs * steps());
   }
 
@@ -261,13 +261,14 @@ class Comparer {
   }
 
   const CompareOptions& options_;
+  const Selection selection_;
   Progress& progress_;
   Subject subject_;
   Comparison result_;
   Hypergradient reference_;
   BytesPerStep per_step_;
   double usable_bytes_ = std::numeric_limits<double>::infinity();
-  int repeats_ = 1;
+  int repeats_ = 1, approximate_repeats_ = 1;
   bool records_losses_ = false;
   std::vector<double> plain_seconds_;
 };

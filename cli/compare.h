@@ -28,8 +28,7 @@ struct ComparisonRow {
   std::optional<std::int64_t> hessian_vector_products;
   std::optional<std::int64_t> peak_bytes;
   /// "exact", "converged", "chaotic (...)", "approximate (...)", "not converged (...)", "unused", "not
-  /// defined
-  /// (...)", "diverged ...", "skipped (...)", ...
+  /// defined (...)", "diverged ...", "skipped (...)", ...
   std::string status;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <span>
 #include <sstream>
 
 #include "readable.h"
@@ -10,10 +12,6 @@ namespace hypertape {
 namespace {
 
 using bilevel::Estimator;
-
-bool contains(const std::vector<std::string>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
 
 std::int64_t square_root_of(std::int64_t steps) {
   return static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(steps))));
@@ -30,8 +28,23 @@ ComparedMethod with_checkpoints(const BytesPerStep& per_step, std::int64_t check
 // Terms of series. Truncated runs take a step more: where gradient descent has reached the minimum, that is
 // the same hypergradient.
 constexpr std::int64_t series_terms[] = {1, 5, 20, 100};
+constexpr std::int64_t representative_terms[] = {20};
 
 }  // namespace
+
+Selection::Selection(const CompareOptions& options)
+    : names(options.methods), is_small(options.problem != ProblemKind::net) {
+  if (!names.empty()) return;
+  every_setting = is_small;
+  if (is_small)
+    names.assign(std::begin(method_names), std::end(method_names));
+  else
+    names.assign(std::begin(net_method_names), std::end(net_method_names));
+}
+
+bool Selection::has(std::string_view name) const {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 ComparedMethod unrolled(const BytesPerStep& per_step, std::int64_t steps) {
   return {.estimator = bilevel::Unrolled{}, .bytes = per_step.tape * static_cast<double>(steps)};
@@ -41,12 +54,12 @@ ComparedMethod checkpointed(const BytesPerStep& per_step, std::int64_t steps) {
   return with_checkpoints(per_step, square_root_of(steps), steps);
 }
 
-std::vector<ComparedMethod> reverse_methods(const std::vector<std::string>& names,
-                                            const ComparedProblem& problem, const BytesPerStep& per_step) {
+std::vector<ComparedMethod> reverse_methods(const Selection& selection, const ComparedProblem& problem,
+                                            const BytesPerStep& per_step) {
   std::vector<ComparedMethod> methods;
   const std::int64_t steps = problem.problem.steps;
-  if (contains(names, "unrolled")) methods.push_back(unrolled(per_step, steps));
-  if (contains(names, "checkpointed")) {
+  if (selection.has("unrolled")) methods.push_back(unrolled(per_step, steps));
+  if (selection.has("checkpointed")) {
     // Half the square root of T, the root itself, and two and a half times that: 5, 10, 25 at T = 100.
     const std::int64_t root = square_root_of(steps);
     std::int64_t last = 0;
@@ -56,51 +69,54 @@ std::vector<ComparedMethod> reverse_methods(const std::vector<std::string>& name
       last = possible;
     }
   }
-  if (contains(names, "trajectory"))
+  if (selection.has("trajectory"))
     methods.push_back(
         {.estimator = bilevel::Trajectory{}, .bytes = per_step.state * static_cast<double>(steps)});
-  if (contains(names, "reversible")) {
+  if (selection.has("reversible")) {
     ComparedMethod& method = methods.emplace_back(ComparedMethod{.estimator = bilevel::Reversible{}});
     if (!problem.no_inverse.empty()) method.refusal = "not defined (" + problem.no_inverse + ")";
   }
   return methods;
 }
 
-std::vector<ComparedMethod> approximate_methods(const std::vector<std::string>& names,
-                                                const ComparedProblem& problem, const BytesPerStep& per_step,
-                                                bool is_small) {
+std::vector<ComparedMethod> approximate_methods(const Selection& selection, const ComparedProblem& problem,
+                                                const BytesPerStep& per_step) {
   // A net's minimum is far away and its curvature indefinite: more iterations would say nothing more.
   constexpr std::int64_t few = 50, many = 1000;
-  const std::int64_t iterations = is_small ? many : few;
+  const std::int64_t iterations = selection.is_small ? many : few;
+  const std::span<const std::int64_t> terms = selection.every_setting
+                                                  ? std::span<const std::int64_t>(series_terms)
+                                                  : std::span<const std::int64_t>(representative_terms);
   std::vector<ComparedMethod> methods;
   const auto add = [&](const Estimator& estimator, double bytes = 0.0) {
     ComparedMethod method{.estimator = estimator, .setting = estimator.setting(), .bytes = bytes};
     method.is_exact = false;
     methods.push_back(std::move(method));
   };
-  if (contains(names, "implicit-cg")) add(bilevel::ImplicitCg{.iterations = iterations});
-  if (contains(names, "implicit-dense")) {
+  if (selection.has("implicit-cg")) add(bilevel::ImplicitCg{.iterations = iterations});
+  if (selection.has("implicit-dense")) {
     const bilevel::ImplicitDense dense;
     add(dense);
     if (problem.parameters > dense.most_parameters)
       methods.back().refusal = "skipped (" + readable_count(problem.parameters) + " parameters, at most " +
                                readable_count(dense.most_parameters) + ")";
   }
-  if (contains(names, "implicit-normal-cg")) add(bilevel::ImplicitNormalCg{.iterations = iterations});
-  if (contains(names, "implicit-neumann"))
+  if (selection.has("implicit-normal-cg")) add(bilevel::ImplicitNormalCg{.iterations = iterations});
+  if (selection.has("implicit-neumann"))
     for (const double momentum : {0.0, problem.series_momentum})
-      for (const std::int64_t terms : series_terms)
-        add(bilevel::ImplicitNeumann{.terms = terms, .rate = problem.series_rate, .momentum = momentum});
-  if (contains(names, "truncated")) {
+      for (const std::int64_t count : terms)
+        if (selection.every_setting || momentum == 0.0)
+          add(bilevel::ImplicitNeumann{.terms = count, .rate = problem.series_rate, .momentum = momentum});
+  if (selection.has("truncated")) {
     std::int64_t last = 0;
-    for (const std::int64_t terms : series_terms) {
-      const std::int64_t steps = std::min(terms + 1, problem.problem.steps);
+    for (const std::int64_t count : terms) {
+      const std::int64_t steps = std::min(count + 1, problem.problem.steps);
       if (steps != last) add(bilevel::Truncated{steps}, per_step.tape * static_cast<double>(steps));
       last = steps;
     }
   }
-  if (contains(names, "t1-t2")) add(bilevel::T1T2{problem.series_rate});
-  if (contains(names, "darts")) add(bilevel::Darts{.rate = problem.series_rate});
+  if (selection.has("t1-t2")) add(bilevel::T1T2{problem.series_rate});
+  if (selection.has("darts")) add(bilevel::Darts{.rate = problem.series_rate});
   return methods;
 }
 
@@ -125,7 +141,7 @@ std::string status_of(const bilevel::Hypergradient& result, std::size_t group) {
   const Availability availability = result.availability.at(group);
   if (availability == Availability::defined) return status_of(result);
   const std::string reason(bilevel::name_of(availability));
-  return availability == Availability::partly_zero ? status_of(result) + ", " + reason : reason;
+  return availability == Availability::partly_zero ? status_of(result) + " (" + reason + ')' : reason;
 }
 
 }  // namespace hypertape

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "compared_problem.h"
@@ -20,7 +21,7 @@ struct ComparedMethod {
   bilevel::Estimator estimator;
   std::string setting = {};
   double bytes = 0.0;        ///< estimate of what it needs at its peak; 0 if that does not grow with T
-  bool is_exact = true;      ///< for the run; others are timed once
+  bool is_exact = true;      ///< for the run; others are timed fewer times
   std::string refusal = {};  ///< a status: why it does not apply; empty if it does
 
   /// About how many plain training runs one takes.
@@ -33,12 +34,21 @@ ComparedMethod unrolled(const BytesPerStep& per_step, std::int64_t steps);
 /// At the square root of the steps.
 ComparedMethod checkpointed(const BytesPerStep& per_step, std::int64_t steps);
 
-/// Those asked for, in the order of method_names, up to forward and after it.
-std::vector<ComparedMethod> reverse_methods(const std::vector<std::string>& names,
-                                            const ComparedProblem& problem, const BytesPerStep& per_step);
-std::vector<ComparedMethod> approximate_methods(const std::vector<std::string>& names,
-                                                const ComparedProblem& problem, const BytesPerStep& per_step,
-                                                bool is_small);
+/// What is to run.
+struct Selection {
+  explicit Selection(const CompareOptions& options);
+  bool has(std::string_view name) const;
+
+  std::vector<std::string> names;
+  bool every_setting = true;  ///< of series and truncated runs, instead of one
+  bool is_small = false;      ///< a problem with a closed form
+};
+
+/// Those selected, in the order of method_names, up to forward and after it.
+std::vector<ComparedMethod> reverse_methods(const Selection& selection, const ComparedProblem& problem,
+                                            const BytesPerStep& per_step);
+std::vector<ComparedMethod> approximate_methods(const Selection& selection, const ComparedProblem& problem,
+                                                const BytesPerStep& per_step);
 
 /// A result's status for one group as text: "exact", "converged", "chaotic (adjoint grew 300 times)",
 /// "unstable series (...)", "diverged at step 3", "not defined", ...

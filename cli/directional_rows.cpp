@@ -35,7 +35,7 @@ void add(bilevel::Cost& total, const bilevel::Cost& cost) {
 
 std::string text_of(double number) {
   std::ostringstream text;
-  text.precision(2);
+  text.precision(1);
   text << number;
   return text.str();
 }
@@ -104,10 +104,12 @@ std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Met
         break;
       }
       const double expected = dot(gradient, along.tensors()[group]).item();
-      const double scale = judges_reference ? measured.derivative : expected;
+      // A reference may also be wrong by being something where there is nothing.
+      const double scale =
+          judges_reference ? std::max(std::abs(measured.derivative), std::abs(expected)) : std::abs(expected);
       const double distance = std::abs(measured.derivative - expected);
-      if (distance > 0.0) worst = std::max(worst, distance / std::abs(scale));
-      own_error = std::max(own_error, measured.error / std::abs(scale));
+      if (distance > 0.0) worst = std::max(worst, distance / scale);
+      own_error = std::max(own_error, measured.error / scale);
     }
     set_finite(row.relative_error, worst);
     if (judges_reference && row.relative_error) row.status = "approximate (to " + text_of(own_error) + ")";
@@ -121,7 +123,7 @@ std::vector<ComparisonRow> DirectionalRows::ridders() const {
   const double first_step = problem_.has_kinks ? kinked_first_step : smooth_first_step;
   ComparisonRow common;
   common.method = "ridders";
-  common.setting = directions_text() + ", steps from " + text_of(first_step);
+  common.setting = directions_text() + ", step " + text_of(first_step);
   const auto method = [&](const NamedTensors& along, bilevel::Cost& cost) {
     const double steps = static_cast<double>(reference_problem_.problem.steps);
     const NamedTensors& h = reference_problem_.hyperparameters;

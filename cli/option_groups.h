@@ -24,7 +24,7 @@ void add_training_options(CLI::App& app, TrainingOptions& training);
 /// --threads
 void add_threads_option(CLI::App& app, int& threads);
 
-/// {"a", "b"} -> "a,b"
-std::string joined(std::span<const char* const> names);
+/// {"a", "b"} -> "a,b", with a line break after every `in_a_line` names unless that is 0.
+std::string joined(std::span<const char* const> names, std::size_t in_a_line = 0);
 
 }  // namespace hypertape

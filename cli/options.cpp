@@ -72,9 +72,12 @@ CLI::Option* add_parsed_option(CLI::App& app, const std::string& name, const cha
   return add(app, name, type, help, parse);
 }
 
-std::string joined(std::span<const char* const> names) {
+std::string joined(std::span<const char* const> names, std::size_t in_a_line) {
   std::string text;
-  for (const char* name : names) text += (text.empty() ? "" : ",") + std::string(name);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) text += in_a_line > 0 && i % in_a_line == 0 ? ",\n" : ",";
+    text += names[i];
+  }
   return text;
 }
 
@@ -139,7 +142,11 @@ void add_comparison_options(CLI::App& app, CompareOptions& options) {
       [&](const std::string& text) {
         options.problem = static_cast<ProblemKind>(parse_choice(text, problem_names));
       });
-  add(app, "--methods", "NAME,...", "default: all of " + joined(method_names),
+  add(app, "--methods", "NAME,...",
+      "of " + joined(method_names, 4) +
+          ";\ndefault: for a net all but implicit-dense,implicit-normal-cg,darts and with one\nsetting of "
+          "each "
+          "series, for the other problems all",
       [&](const std::string& text) { options.methods = parse_choices(text, method_names); });
   add(app, "--groups", "NAME,...", "hyperparameters; default: all of " + joined(group_names),
       [&](const std::string& text) { options.training.groups = parse_choices(text, group_names); });
@@ -174,6 +181,9 @@ void finish(const CLI::App& app, TuneOptions& options) {
 // CLI11's message on one line, in our words where its own are obscure.
 std::string message_of(const CLI::ParseError& error) {
   std::string text = error.what();
+  // A flag's name stands without its dashes.
+  if (const std::size_t flag = text.find(" was given a disallowed flag override"); flag != text.npos)
+    return "--" + text.substr(0, flag) + ": takes no value";
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr)
     return text.substr(0, text.find(':')) + ": needs a value";
   std::replace(text.begin(), text.end(), '\n', ' ');

@@ -23,6 +23,11 @@ inline constexpr const char* method_names[] = {
     "forward",   "implicit-cg", "implicit-dense", "implicit-normal-cg", "implicit-neumann",
     "truncated", "t1-t2",       "darts"};
 
+/// What runs by default where a net is trained: far from its minimum more implicit methods only take time.
+inline constexpr const char* net_method_names[] = {
+    "ridders", "unrolled",    "checkpointed",     "trajectory", "reversible",
+    "forward", "implicit-cg", "implicit-neumann", "truncated",  "t1-t2"};
+
 /// What is differentiated: training a net, or a converged problem with a closed form (closed_problems.h).
 enum class ProblemKind : std::uint8_t { net, quadratic, ridge, regression, logistic };
 inline constexpr const char* problem_names[] = {"net", "quadratic", "ridge", "regression", "logistic"};
@@ -61,7 +66,8 @@ struct DataOptions {
 struct CompareOptions : DataOptions {
   ProblemKind problem = ProblemKind::net;
   TrainingOptions training;
-  std::vector<std::string> methods = {std::begin(method_names), std::end(method_names)};
+  /// Empty: net_method_names with one setting of each series, or where there is a closed form all.
+  std::vector<std::string> methods;
   int threads = 0;  ///< 0: all CPUs
   /// Methods that need more memory are skipped; absent: most of what the system has. Not on the command line.
   std::optional<double> usable_bytes;

@@ -36,4 +36,21 @@ std::string readable_count(std::int64_t count) {
   return digits;
 }
 
+std::string counted(std::int64_t count, const char* noun) {
+  return readable_count(count) + ' ' + noun + (count == 1 ? "" : "s");
+}
+
+std::string readable_seconds(double seconds) {
+  const char* unit = " s";
+  // 0.9995 would be printed as 1000 ms.
+  if (seconds < 0.9995e-3) {
+    seconds *= 1e6;
+    unit = " us";
+  } else if (seconds < 0.9995) {
+    seconds *= 1e3;
+    unit = " ms";
+  }
+  return formatted(seconds < 9.995 ? "%.2f" : seconds < 99.95 ? "%.1f" : "%.0f", seconds) + unit;
+}
+
 }  // namespace hypertape

@@ -12,6 +12,12 @@ std::string readable_bytes(std::int64_t bytes);
 /// 28210 -> "28,210".
 std::string readable_count(std::int64_t count);
 
+/// 1, "step" -> "1 step"; 2100, "step" -> "2,100 steps".
+std::string counted(std::int64_t count, const char* noun);
+
+/// 0.0123 -> "12.3 ms": three digits, in seconds, milliseconds or microseconds.
+std::string readable_seconds(double seconds);
+
 /// The shortest text that reads back as the same number, whatever the locale.
 std::string exact_text(double number);
 

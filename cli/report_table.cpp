@@ -9,7 +9,7 @@
 namespace hypertape {
 namespace {
 
-enum Column { method, setting, group, error, cosine, seconds, runs, gradients, hvps, peak, status, columns };
+enum Column { method, setting, group, error, cosine, time, runs, gradients, hvps, peak, status, columns };
 using Line = std::array<std::string, columns>;
 
 constexpr bool is_number(std::size_t column) { return column >= error && column <= peak; }
@@ -24,9 +24,9 @@ std::string error_text(const std::optional<double>& number) {
   return number && *number == 0.0 ? "0" : or_dash("%.1e", number);
 }
 
-// Ten decimals, but "1" only for what is 1 to the last bit or so.
+// "1" only for what is 1 to the last bit or so.
 std::string cosine_text(const std::optional<double>& number) {
-  return number && std::abs(*number - 1.0) < 1e-15 ? "1" : or_dash("%.10f", number);
+  return number && std::abs(*number - 1.0) < 1e-15 ? "1" : or_dash("%.6f", number);
 }
 
 bool same_method(const ComparisonRow& a, const ComparisonRow& b) {
@@ -39,7 +39,7 @@ Line line_of(const ComparisonRow& row) {
           row.group,
           error_text(row.relative_error),
           cosine_text(row.cosine),
-          or_dash("%.3f", row.seconds),
+          row.seconds ? readable_seconds(*row.seconds) : "-",
           or_dash("%.2f", row.training_runs),
           or_dash(row.gradients),
           or_dash(row.hessian_vector_products),
@@ -47,29 +47,51 @@ Line line_of(const ComparisonRow& row) {
           row.status};
 }
 
-std::vector<Line> lines_of(const std::vector<ComparisonRow>& rows) {
+// Statuses that would make the table too wide, under it: "not converged [1]".
+class Notes {
+ public:
+  std::string shortened(const std::string& text) {
+    constexpr std::size_t widest = 24;
+    const std::size_t open = text.find(" (");
+    if (text.size() <= widest || open == text.npos || !text.ends_with(')')) return text;
+    const std::string note = text.substr(open + 2, text.size() - open - 3);
+    auto found = std::find(notes_.begin(), notes_.end(), note);
+    if (found == notes_.end()) found = notes_.insert(notes_.end(), note);
+    return text.substr(0, open) + " [" + std::to_string(found - notes_.begin() + 1) + ']';
+  }
+  void print(std::ostream& out) const {
+    for (std::size_t i = 0; i < notes_.size(); ++i) out << '[' << i + 1 << "] " << notes_[i] << '\n';
+  }
+
+ private:
+  std::vector<std::string> notes_;
+};
+
+std::vector<Line> lines_of(const std::vector<ComparisonRow>& rows, Notes& notes) {
   std::vector<Line> lines;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     Line line = line_of(rows[i]);
+    line[status] = notes.shortened(line[status]);
     // What holds for the whole method is said in its first line.
     if (i > 0 && same_method(rows[i], rows[i - 1]))
-      for (const Column column : {method, setting, seconds, runs, gradients, hvps, peak})
-        line[column].clear();
+      for (const Column column : {method, setting, time, runs, gradients, hvps, peak}) line[column].clear();
     lines.push_back(std::move(line));
   }
   return lines;
 }
 
-void print_table(std::ostream& out, const std::vector<ComparisonRow>& rows) {
-  std::vector<Line> lines = {{"method", "setting", "group", "rel. error", "cosine", "seconds", "runs",
-                              "gradients", "HVPs", "peak", "status"}};
-  for (Line& line : lines_of(rows)) lines.push_back(std::move(line));
+// Without the column of the groups where there is only one.
+void print_table(std::ostream& out, const Comparison& comparison, Notes& notes) {
+  std::vector<Line> lines = {
+      {"method", "setting", "group", "error", "cosine", "time", "runs", "grads", "HVPs", "peak", "status"}};
+  for (Line& line : lines_of(comparison.rows, notes)) lines.push_back(std::move(line));
   std::array<std::size_t, columns> widths{};
   for (const Line& line : lines)
     for (std::size_t c = 0; c < columns; ++c) widths[c] = std::max(widths[c], line[c].size());
   for (const Line& line : lines) {
     std::string text;
     for (std::size_t c = 0; c < columns; ++c) {
+      if (c == group && comparison.groups.size() == 1) continue;
       const std::string padding(widths[c] - line[c].size(), ' ');
       text += is_number(c) ? padding + line[c] : line[c] + padding;
       if (c + 1 < columns) text += "  ";
@@ -101,12 +123,12 @@ void print_header(std::ostream& out, const Comparison& c) {
     out << "problem   " << c.problem << ": " << c.description << '\n';
   std::int64_t total = 0;
   for (const auto& [name, count] : c.groups) total += count;
-  out << "groups    " << readable_count(total) << " hyperparameters:";
+  out << "groups    " << counted(total, "hyperparameter") << ':';
   for (std::size_t i = 0; i < c.groups.size(); ++i)
     out << (i ? ", " : " ") << c.groups[i].first << ' ' << readable_count(c.groups[i].second);
-  out << "\ntraining  " << readable_count(c.steps) << " steps of " << training_text(c) << ", " << c.threads
-      << (c.threads == 1 ? " thread" : " threads");
-  if (c.training_run_seconds) out << ", " << formatted("%.3f", *c.training_run_seconds) << " s";
+  out << "\ntraining  " << counted(c.steps, "step") << " of " << training_text(c) << ", "
+      << counted(c.threads, "thread");
+  if (c.training_run_seconds) out << ", " << readable_seconds(*c.training_run_seconds);
   out << '\n';
   if (c.first_loss && c.last_loss)
     out << "losses    training " << formatted("%.4g", *c.first_loss) << " to "
@@ -126,12 +148,16 @@ std::string table_report(const Comparison& comparison) {
   std::ostringstream out;
   print_header(out, comparison);
   out << '\n';
-  print_table(out, comparison.rows);
-  out << "\nrel. error and cosine: against " << comparison.reference
-      << ", 0 = the same bits (ridders: that against finite differences of real training);\nruns: seconds in "
-         "plain training runs; gradients, HVPs: of the training loss; peak: most memory held above the "
-         "start; "
-         "all for the groups together\n";
+  Notes notes;
+  print_table(out, comparison, notes);
+  out << '\n';
+  notes.print(out);
+  out << "error: |g - reference| / |reference|, 0 = the same bits; the reference: " << comparison.reference
+      << "\nforward: error along random directions; ridders: that of the reference against finite "
+         "differences "
+         "of real training\n"
+         "time, and in plain training runs; gradients and Hessian-vector products of the training loss; most "
+         "memory held\nabove the start: of all groups together\n";
   return out.str();
 }
 

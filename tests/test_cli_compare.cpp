@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "compare.h"
+#include "compare_runs.h"
 #include "compared_problem.h"
 #include "directional_rows.h"
 #include "hypertape/autodiff/ops.h"
@@ -24,39 +24,10 @@ using hypertape::ComparisonRow;
 using hypertape::Dataset;
 using Words = std::vector<std::string>;
 
-Dataset small_digits(std::int64_t samples) {
-  Dataset data = hypertape::builtin_digits();
-  data.samples = samples;
-  data.inputs.resize(static_cast<std::size_t>(samples * data.features));
-  data.labels.resize(static_cast<std::size_t>(samples));
-  return data;
-}
-
-CompareOptions small_options() {
-  CompareOptions options;
-  options.methods = {"ridders", "unrolled", "checkpointed", "trajectory", "reversible", "forward"};
-  options.training.layers = {7, 6};
-  options.training.steps = 12;
-  options.training.batch = 20;
-  return options;
-}
-
-Comparison compare(const CompareOptions& options) {
-  hypertape::Progress progress(nullptr);
-  return hypertape::compare(small_digits(130), options, progress);
-}
-
-std::vector<ComparisonRow> rows_of(const Comparison& comparison, const std::string& method) {
-  std::vector<ComparisonRow> rows;
-  for (const ComparisonRow& row : comparison.rows)
-    if (row.method == method) rows.push_back(row);
-  return rows;
-}
-
 }  // namespace
 
 TEST_CASE("all methods agree with the tape on every group") {
-  const Comparison comparison = compare(small_options());
+  const Comparison comparison = compared(small_compare_options());
   CHECK(comparison.failure.empty());
   CHECK(comparison.reference == "unrolled");
   CHECK(comparison.rows.size() == 4 * (5 + 3));  // three budgets of checkpoints
@@ -85,7 +56,7 @@ TEST_CASE("all methods agree with the tape on every group") {
 }
 
 TEST_CASE("gradients and Hessian-vector products are counted per method") {
-  const Comparison comparison = compare(small_options());
+  const Comparison comparison = compared(small_compare_options());
   const auto counts = [&](const std::string& method) {
     const ComparisonRow row = rows_of(comparison, method).front();
     return std::pair(*row.gradients, *row.hessian_vector_products);
@@ -98,31 +69,47 @@ TEST_CASE("gradients and Hessian-vector products are counted per method") {
         std::pair<std::int64_t, std::int64_t>{12 * 8, 12 * 8});  // 4 groups, 2 directions
 }
 
+TEST_CASE("by default a net is compared by a few implicit methods with one setting each") {
+  CompareOptions options = small_compare_options();
+  options.methods.clear();
+  options.training.groups = {"log_l2"};
+  std::vector<std::string> found;
+  for (const ComparisonRow& row : compared(options).rows) {
+    if (found.empty() || found.back() != row.method)
+      found.push_back(row.method);
+    else
+      CHECK(row.method == "checkpointed");
+  }
+  CHECK(found == std::vector<std::string>{"ridders", "unrolled", "checkpointed", "trajectory", "reversible",
+                                          "forward", "implicit-cg", "implicit-neumann", "truncated",
+                                          "t1-t2"});
+}
+
 TEST_CASE("rows are in the order of methods and groups") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.methods = {"unrolled", "trajectory"};
   options.training.groups = {"momenta", "log_l2"};
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   Words order;
   for (const ComparisonRow& row : comparison.rows) order.push_back(row.method + ' ' + row.group);
   CHECK(order == Words{"unrolled momenta", "unrolled log_l2", "trajectory momenta", "trajectory log_l2"});
 }
 
 TEST_CASE("the tape is the reference also when it is not asked for") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.methods = {"reversible"};
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   CHECK(comparison.rows.size() == 4);
   CHECK(*comparison.rows.front().relative_error <= 1e-7);
 }
 
 TEST_CASE("a group held constant trains the same net as one that is differentiated") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.methods = {"unrolled"};
-  const Comparison all = compare(options);
+  const Comparison all = compared(options);
   for (const char* group : hypertape::group_names) {
     options.training.groups = {group};
-    const Comparison one = compare(options);
+    const Comparison one = compared(options);
     CHECK(one.rows.size() == 1);
     CHECK(one.groups.size() == 1);
     CHECK(*one.last_loss == *all.last_loss);
@@ -131,10 +118,10 @@ TEST_CASE("a group held constant trains the same net as one that is differentiat
 }
 
 TEST_CASE("one step and one sample per batch are enough") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.training.steps = 1;
   options.training.batch = 1;
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   CHECK(comparison.failure.empty());
   for (const ComparisonRow& row : rows_of(comparison, "checkpointed")) {
     CHECK(row.setting == "1 checkpoint");
@@ -145,9 +132,9 @@ TEST_CASE("one step and one sample per batch are enough") {
 }
 
 TEST_CASE("rectifiers too, though finite differences see their kinks") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.training.activation = hypertape::nn::Activation::relu;
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   for (const ComparisonRow& row : comparison.rows) {
     INFO(row.method, " ", row.group);
     // A kink inside a difference step costs about the step's share of the whole move, whatever the order.
@@ -156,11 +143,11 @@ TEST_CASE("rectifiers too, though finite differences see their kinks") {
 }
 
 TEST_CASE("a wild rate gives the status chaotic, an absurd one names the step that diverged") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.methods = {"ridders", "unrolled", "reversible", "forward"};
   options.training.steps = 60;
   options.training.rate = 3.0;
-  const Comparison wild = compare(options);
+  const Comparison wild = compared(options);
   CHECK(wild.failure.empty());
   for (const char* method : {"unrolled", "forward"})
     for (const ComparisonRow& row : rows_of(wild, method)) {
@@ -169,7 +156,7 @@ TEST_CASE("a wild rate gives the status chaotic, an absurd one names the step th
     }
 
   options.training.rate = 1e12;
-  const Comparison absurd = compare(options);
+  const Comparison absurd = compared(options);
   CHECK(absurd.failure.starts_with("training diverged: "));
   CHECK_FALSE(absurd.training_run_seconds);
   CHECK_FALSE(absurd.validation_loss);
@@ -186,12 +173,12 @@ TEST_CASE("a wild rate gives the status chaotic, an absurd one names the step th
 }
 
 TEST_CASE("a tape that does not fit into memory is skipped, and checkpointing is the reference") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.methods = {"unrolled", "checkpointed", "reversible"};
   options.training.groups = {"momenta"};
   options.training.steps = 400;
   options.usable_bytes = 3e6;
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   CHECK(comparison.failure.empty());
   CHECK(comparison.reference == "checkpointed, 20 checkpoints");
   const ComparisonRow skipped = rows_of(comparison, "unrolled").front();
@@ -206,17 +193,17 @@ TEST_CASE("a tape that does not fit into memory is skipped, and checkpointing is
 
   // The estimate is close to what the tape takes.
   options.usable_bytes = 1e12;
-  const double needed = static_cast<double>(*rows_of(compare(options), "unrolled").front().peak_bytes);
+  const double needed = static_cast<double>(*rows_of(compared(options), "unrolled").front().peak_bytes);
   options.usable_bytes = 1.1 * needed;
-  CHECK(rows_of(compare(options), "unrolled").front().relative_error);
+  CHECK(rows_of(compared(options), "unrolled").front().relative_error);
   options.usable_bytes = 0.9 * needed;
-  CHECK_FALSE(rows_of(compare(options), "unrolled").front().relative_error);
+  CHECK_FALSE(rows_of(compared(options), "unrolled").front().relative_error);
 }
 
 TEST_CASE("a wrong reference shows against forward mode and against finite differences") {
-  const CompareOptions options = small_options();
+  const CompareOptions options = small_compare_options();
   const auto training = hypertape::make_training_problem(
-      hypertape::prepare_data(small_digits(130), options.training), options.training);
+      hypertape::prepare_data(first_digits(130), options.training), options.training);
   hypertape::bilevel::Hypergradient reference = hypertape::bilevel::hypergradient(
       training.problem, training.validation_loss, training.hyperparameters, hypertape::bilevel::Unrolled{});
   hypertape::TensorList gradients = reference.gradients.tensors();
@@ -239,12 +226,12 @@ TEST_CASE("a wrong reference shows against forward mode and against finite diffe
 }
 
 TEST_CASE("a batch larger than the training set is refused") {
-  CompareOptions options = small_options();
+  CompareOptions options = small_compare_options();
   options.training.batch = 105;  // a fifth of 130 is for validation
-  CHECK_THROWS_AS(compare(options), hypertape::UsageError);
+  CHECK_THROWS_AS(compared(options), hypertape::UsageError);
   options.training.batch = 104;
   options.methods = {"unrolled"};
-  CHECK(compare(options).training_samples == 104);
+  CHECK(compared(options).training_samples == 104);
 }
 
 TEST_CASE("the momentum is one that fixed-point training executes as it is") {

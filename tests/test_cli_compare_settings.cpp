@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "compare.h"
+#include "compare_runs.h"
 #include "convert.h"
 #include "hypertape/autodiff/ops.h"
 #include "ladder.h"
@@ -27,38 +27,12 @@ using hypertape::Optimizer;
 using hypertape::Tensor;
 using Words = std::vector<std::string>;
 
-const Words run_methods = {"ridders", "unrolled", "checkpointed", "trajectory", "reversible", "forward"};
-
-Dataset small_digits(std::int64_t samples) {
-  Dataset data = hypertape::builtin_digits();
-  data.samples = samples;
-  data.inputs.resize(static_cast<std::size_t>(samples * data.features));
-  data.labels.resize(static_cast<std::size_t>(samples));
-  return data;
-}
-
 CompareOptions small_options(Optimizer optimizer, Dtype dtype) {
-  CompareOptions options;
-  options.methods = run_methods;
-  options.training.layers = {7, 6};
-  options.training.steps = 12;
-  options.training.batch = 20;
+  CompareOptions options = small_compare_options();
   options.training.optimizer = optimizer;
   options.training.dtype = dtype;
   if (optimizer == Optimizer::adam) options.training.rate = 0.01;
   return options;
-}
-
-Comparison compare(const CompareOptions& options) {
-  hypertape::Progress progress(nullptr);
-  return hypertape::compare(small_digits(130), options, progress);
-}
-
-std::vector<ComparisonRow> rows_of(const Comparison& comparison, const std::string& method) {
-  std::vector<ComparisonRow> rows;
-  for (const ComparisonRow& row : comparison.rows)
-    if (row.method == method) rows.push_back(row);
-  return rows;
 }
 
 const ComparisonRow& row_of(const std::vector<ComparisonRow>& rows, const std::string& group) {
@@ -99,7 +73,7 @@ TEST_CASE("compare: in float32 every method follows the float64 reference, with 
     const auto bound_of = [&](const std::string& group) {
       return is_adam && group == "log_l2" ? 1e-3 : 1e-5;
     };
-    const Comparison comparison = compare(small_options(optimizer, Dtype::float32));
+    const Comparison comparison = compared(small_options(optimizer, Dtype::float32));
     CHECK(comparison.failure.empty());
     CHECK(comparison.dtype == "float32");
     CHECK(comparison.reference == "unrolled in float64");
@@ -122,7 +96,7 @@ TEST_CASE("compare: in float32 every method follows the float64 reference, with 
       CHECK(row.status == "exact");
       if (row.method == "checkpointed") CHECK(*row.relative_error == *row_of(tape, row.group).relative_error);
     }
-    const Comparison twice = compare(small_options(optimizer, Dtype::float64));
+    const Comparison twice = compared(small_options(optimizer, Dtype::float64));
     CHECK(*comparison.last_loss == doctest::Approx(*twice.last_loss).epsilon(1e-5));
     CHECK(*comparison.last_loss != *twice.last_loss);
     CHECK(*comparison.validation_loss == doctest::Approx(*twice.validation_loss).epsilon(1e-5));
@@ -133,7 +107,7 @@ TEST_CASE("compare: in float32 every method follows the float64 reference, with 
 
 TEST_CASE("compare: Nesterov and Adam agree in every method, and have no exact inverse") {
   for (const Optimizer optimizer : {Optimizer::nesterov, Optimizer::adam}) {
-    const Comparison comparison = compare(small_options(optimizer, Dtype::float64));
+    const Comparison comparison = compared(small_options(optimizer, Dtype::float64));
     CHECK(comparison.failure.empty());
     CHECK(comparison.reference == "unrolled");
     const std::string name = optimizer == Optimizer::adam ? "adam" : "nesterov";
@@ -162,7 +136,7 @@ TEST_CASE("compare: the optimizers train differently") {
   std::vector<double> losses;
   for (const Optimizer optimizer : {Optimizer::sgd, Optimizer::nesterov, Optimizer::adam}) {
     options.training.optimizer = optimizer;
-    losses.push_back(*compare(options).last_loss);
+    losses.push_back(*compared(options).last_loss);
   }
   CHECK(losses[0] != losses[1]);
   CHECK(losses[0] != losses[2]);
@@ -171,7 +145,7 @@ TEST_CASE("compare: the optimizers train differently") {
 
 TEST_CASE("compare: a float32 problem held in float64 has the same numbers") {
   CompareOptions options = small_options(Optimizer::sgd, Dtype::float32);
-  const Dataset data = small_digits(130);
+  const Dataset data = first_digits(130);
   const auto single = hypertape::prepare_data(data, options.training),
              held = hypertape::prepare_data(data, options.training, Dtype::float64);
   using hypertape::doubles_of;
@@ -199,16 +173,16 @@ TEST_CASE("compare: a float64 reference that does not fit is checkpointed, where
   options.training.groups = {"momenta"};
   options.training.steps = 400;
   options.usable_bytes = 1e12;
-  const auto needed = static_cast<double>(*rows_of(compare(options), "unrolled")[0].peak_bytes);
+  const auto needed = static_cast<double>(*rows_of(compared(options), "unrolled")[0].peak_bytes);
   options.usable_bytes = 1.2 * needed;
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   CHECK(comparison.reference == "checkpointed, 20 checkpoints in float64");
   CHECK(*rows_of(comparison, "unrolled")[0].relative_error < 1e-3);
 }
 
 TEST_CASE("compare: the full loss is the mean of the batches' losses") {
   const CompareOptions options = small_options(Optimizer::sgd, Dtype::float64);
-  const auto data = hypertape::prepare_data(small_digits(130), options.training);
+  const auto data = hypertape::prepare_data(first_digits(130), options.training);
   const auto training = hypertape::make_training_problem(data, options.training);
   const NamedTensors h = training.problem.prepare(training.hyperparameters), w = training.problem.init(h);
   REQUIRE(data->batches.size() == 5);
@@ -221,7 +195,7 @@ TEST_CASE("compare: methods that are not exact say so, group by group") {
   CompareOptions options = small_options(Optimizer::sgd, Dtype::float64);
   options.methods = {"unrolled",         "implicit-cg", "implicit-dense", "implicit-normal-cg",
                      "implicit-neumann", "truncated",   "t1-t2",          "darts"};
-  const Comparison comparison = compare(options);
+  const Comparison comparison = compared(options);
   CHECK(comparison.failure.empty());
   CHECK(rows_of(comparison, "implicit-neumann").size() == 8 * 4);
   CHECK(rows_of(comparison, "truncated").size() == 3 * 4);  // 2, 6 and all 12 steps
@@ -253,7 +227,7 @@ TEST_CASE("compare: methods that are not exact say so, group by group") {
   }
   // Nothing that an implicit method differentiates.
   options.training.groups = {"log_rates"};
-  for (const ComparisonRow& row : compare(options).rows)
+  for (const ComparisonRow& row : compared(options).rows)
     if (row.method.starts_with("implicit")) CHECK(row.status == "not defined");
 }
 

@@ -2,6 +2,7 @@
 // method against them.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -167,7 +168,7 @@ TEST_CASE("closed problems: the comparison's rows are errors against the closed 
       else if (row.status == "exact" || row.status == "converged")
         CHECK(*row.relative_error <= 1e-10);
       else if (row.method == "truncated")
-        CHECK(row.status == "approximate, zero by construction before the last steps");
+        CHECK(row.status == "approximate (zero by construction before the last steps)");
       else
         CHECK(row.status == "approximate");
     }
@@ -177,15 +178,15 @@ TEST_CASE("closed problems: the comparison's rows are errors against the closed 
     // More terms are better, momentum helps, and a run truncated to a step more is the plain series.
     double last = error_of(comparison, "t1-t2");
     for (const char* terms : {"1", "5", "20", "100"}) {
-      const std::string series = std::string(terms) + " terms, ";
+      const std::string series = std::string(terms) + (terms == std::string("1") ? " term, " : " terms, ");
       const double plain = error_of(comparison, "implicit-neumann", series);
       INFO(name_of(kind), " ", terms);
       CHECK(plain <= last);
       CHECK(plain < 1.0);
       last = plain;
     }
-    for (const auto& [terms, steps] : {std::pair("1 terms", "2 steps"), std::pair("5 terms", "6 steps"),
-                                       std::pair("20 terms", "21 steps")})
+    for (const auto& [terms, steps] :
+         {std::pair("1 term", "2 steps"), std::pair("5 terms", "6 steps"), std::pair("20 terms", "21 steps")})
       CHECK(error_of(comparison, "truncated", steps) ==
             doctest::Approx(error_of(comparison, "implicit-neumann", terms)).epsilon(1e-9));
     double plain = 0.0, accelerated = 0.0;
@@ -203,6 +204,22 @@ TEST_CASE("closed problems: a run that is too short shows as an error, and impli
   CHECK(error_of(comparison, "unrolled") > 1e-3);
   for (const ComparisonRow& row : comparison.rows)
     if (row.method == "implicit-cg") CHECK(row.status.starts_with("not converged ("));
+}
+
+TEST_CASE(
+    "closed problems: where real training does not depend on h at all, Ridders says how wrong that is") {
+  // One step from 0: the penalty's gradient is 0 there.
+  const Comparison comparison = compare(ProblemKind::ridge, 1);
+  CHECK(error_of(comparison, "ridders") == 1.0);
+  CHECK(comparison.rows.front().status == "approximate (to 0)");
+}
+
+TEST_CASE("closed problems: all methods run without being asked for, with all their settings") {
+  const Comparison comparison = compare(ProblemKind::ridge);
+  for (const char* method : hypertape::method_names)
+    CHECK(std::any_of(comparison.rows.begin(), comparison.rows.end(),
+                      [&](const ComparisonRow& row) { return row.method == method; }));
+  CHECK(comparison.rows.size() == 25);
 }
 
 TEST_CASE("closed problems: a net has none") {

@@ -110,7 +110,7 @@ TEST_CASE("the table is aligned and says a method's cost once") {
   const std::string& header = lines[head];
   const std::size_t group = header.find("group"), status = header.find("status");
   // Numbers end where the names of their columns end.
-  const std::size_t error_end = header.find("rel. error") + 10, peak_end = header.find("peak") + 4;
+  const std::size_t error_end = header.find("error") + 5, peak_end = header.find("peak") + 4;
   CHECK(lines[head + 1].compare(group, 9, "log_rates") == 0);
   CHECK(lines[head + 2].compare(group, 7, "momenta") == 0);
   CHECK(lines[head + 1].compare(status, 5, "exact") == 0);
@@ -123,6 +123,37 @@ TEST_CASE("the table is aligned and says a method's cost once") {
   CHECK(lines[head + 1].find("209.2 MB") != std::string::npos);
   CHECK(lines[head + 2].find("209.2 MB") == std::string::npos);
   CHECK(lines[head + 2].starts_with(' '));
+}
+
+TEST_CASE("the table says long statuses in notes, each once") {
+  Comparison comparison = example();
+  const std::string reason = "the inner problem is not at its minimum: residual 0.07, tolerance 1e-08";
+  for (const std::size_t row : {0, 2}) comparison.rows[row].status = "not converged (" + reason + ")";
+  comparison.rows[1].status = "chaotic (adjoint grew 1.23e+04 times)";
+  comparison.rows[3].status = "approximate (to 2e-11)";
+  const std::string table = hypertape::table_report(comparison);
+  const std::vector<std::string> lines = lines_of(table);
+  std::size_t head = 0;
+  while (head < lines.size() && !lines[head].starts_with("method")) ++head;
+  REQUIRE(head + 4 < lines.size());
+  CHECK(lines[head + 1].ends_with("  not converged [1]"));
+  CHECK(lines[head + 2].ends_with("  chaotic [2]"));
+  CHECK(lines[head + 3].ends_with("  not converged [1]"));
+  CHECK(lines[head + 4].ends_with("  approximate (to 2e-11)"));
+  CHECK(table.find("\n[1] " + reason + "\n[2] adjoint grew 1.23e+04 times\nerror: ") != std::string::npos);
+  CHECK(table.find("[3]") == std::string::npos);
+}
+
+TEST_CASE("the table leaves out the group where there is only one") {
+  Comparison comparison = example();
+  comparison.groups.resize(1);
+  comparison.groups[0].second = 1;
+  comparison.rows = {comparison.rows[0], comparison.rows[2]};
+  const std::string table = hypertape::table_report(comparison);
+  CHECK(table.find("groups    1 hyperparameter: log_rates 1\n") != std::string::npos);
+  const std::string rows = table.substr(table.find("\nmethod"));
+  CHECK(rows.find("group ") == std::string::npos);
+  CHECK(rows.find("log_rates") == std::string::npos);
 }
 
 TEST_CASE("the table's header says what was trained") {
@@ -162,11 +193,23 @@ TEST_CASE("counts and bytes for people") {
   CHECK(readable_count(999) == "999");
   CHECK(readable_count(1000) == "1,000");
   CHECK(readable_count(1234567) == "1,234,567");
+  CHECK(hypertape::counted(1, "step") == "1 step");
+  CHECK(hypertape::counted(0, "step") == "0 steps");
+  CHECK(hypertape::counted(2100, "step") == "2,100 steps");
   CHECK(readable_bytes(999) == "999 B");
   CHECK(readable_bytes(1000) == "1.0 kB");
   CHECK(readable_bytes(12'345'678) == "12.3 MB");
   CHECK(readable_bytes(999'960) == "1.0 MB");
   CHECK(readable_bytes(2'100'000'000) == "2.1 GB");
+  using hypertape::readable_seconds;
+  CHECK(readable_seconds(7.412e-6) == "7.41 us");
+  CHECK(readable_seconds(0.0009994) == "999 us");
+  CHECK(readable_seconds(0.0009996) == "1.00 ms");
+  CHECK(readable_seconds(0.01234) == "12.3 ms");
+  CHECK(readable_seconds(0.09996) == "100 ms");
+  CHECK(readable_seconds(0.9996) == "1.00 s");
+  CHECK(readable_seconds(75.02) == "75.0 s");
+  CHECK(readable_seconds(1234.5) == "1234 s");
 }
 
 TEST_CASE("progress writes nothing without a terminal and cleans up after itself on one") {

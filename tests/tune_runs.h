@@ -5,23 +5,15 @@
 #include <map>
 #include <string>
 
-#include "data.h"
 #include "program_run.h"
 #include "progress.h"
+#include "small_digits.h"
 #include "temporary_folder.h"
 #include "tune.h"
 #include "tune_options.h"
 
 inline const Words small_tune = {"tune", "--layers",      "6", "--steps",   "8", "--batch", "20", "--samples",
                                  "130",  "--outer-steps", "6", "--threads", "1"};
-
-inline hypertape::Dataset first_digits(std::int64_t samples) {
-  hypertape::Dataset data = hypertape::builtin_digits();
-  data.samples = samples;
-  data.inputs.resize(static_cast<std::size_t>(samples * data.features));
-  data.labels.resize(static_cast<std::size_t>(samples));
-  return data;
-}
 
 inline hypertape::TuneOptions small_tune_options() {
   hypertape::TuneOptions options;
