@@ -15,9 +15,8 @@ constexpr char details[] =
     "Learns the hyperparameters of training a multilayer perceptron: Adam follows the exact\n"
     "hypergradient of the validation loss after all steps. A fifth of the samples, drawn by the\n"
     "seed, is the test set, which nothing learns from; a fifth of the others is the validation set.\n\n"
-    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step; with the\n"
-    "optimizer adam that of beta1),\n"
-    "log_init_scales (one per layer), log_l2 (one per layer, or one per parameter).\n\n"
+    "Hyperparameters: log_rates (one per step and layer), momenta (one logit per step; with Adam\n"
+    "that of beta1), log_init_scales (one per layer), log_l2 (one per parameter, or per layer).\n\n"
     "DIR receives hyperparameters.json and .npz, history.csv, results.csv, figure.svg, with\n"
     "--baseline also baseline.csv, and state, from which the same command goes on where it was\n"
     "interrupted, to the same bits. More --outer-steps continue a run that has ended.\n\n";
@@ -35,7 +34,7 @@ CLI::App* add_tune_command(CLI::App& app, TuneOptions& options, const char* exit
   };
   add("--groups", "NAME,...", "hyperparameters that are learned; default: all of " + joined(group_names),
       [&](const std::string& text) { options.training.groups = parse_choices(text, group_names); });
-  add("--penalties", "NAME", "a weight decay per layer (default) or per weight",
+  add("--penalties", "NAME", "a weight decay per layer, or per weight (default)",
       [&](const std::string& text) {
         options.penalties = static_cast<Penalties>(parse_choice(text, penalties_names));
       });
@@ -52,7 +51,8 @@ CLI::App* add_tune_command(CLI::App& app, TuneOptions& options, const char* exit
         options.method = tune_method_names[parse_choice(text, tune_method_names)];
       });
   tune->add_flag("--baseline", options.baseline,
-                 "also search a grid of constant rate, momentum and L2 for as many gradients' work");
+                 "also search a grid of constant rate, momentum and L2 for as many gradients' work")
+      ->disable_flag_override();
   add("--start", "FILE", "start from a hyperparameters.json or .npz that tune wrote",
       [&](const std::string& text) { options.start = text; });
   add_threads_option(*tune, options.threads);

@@ -16,7 +16,7 @@ namespace hypertape {
 
 enum class Penalties : std::uint8_t {
   layer,  ///< one weight decay for each layer
-  weight  ///< one for each parameter
+  weight  ///< one for each weight and bias
 };
 inline constexpr const char* penalties_names[] = {"layer", "weight"};
 
@@ -26,7 +26,7 @@ inline constexpr const char* tune_method_names[] = {"unrolled", "checkpointed", 
 /// Arguments of `hypertape tune`.
 struct TuneOptions : DataOptions {
   TrainingOptions training;  ///< its groups are those that are learned
-  Penalties penalties = Penalties::layer;
+  Penalties penalties = Penalties::weight;
   std::int64_t outer_steps = 50;
   OuterAdamOptions outer;
   /// The tape's bits in memory that grows with the square root of the steps.

@@ -23,7 +23,7 @@ Line line_of(const std::string& label, const Evaluation& e) {
   Line line = {label};
   std::size_t column = 1;
   for (const Quality& quality : {e.training, e.validation, e.test}) {
-    line[column++] = formatted("%.4f", quality.loss);
+    line[column++] = formatted(quality.loss < 1e4 ? "%.4f" : "%.4g", quality.loss);
     line[column++] = formatted("%.2f %%", 100.0 * quality.accuracy);
   }
   return line;
@@ -72,16 +72,15 @@ void print_header(std::ostream& out, const TuneResult& r) {
       << "\nlearned   ";
   std::int64_t total = 0;
   for (const Tensor& group : r.hyperparameters.tensors()) total += group.size();
-  out << readable_count(total) << " hyperparameters" << (r.hyperparameters.empty() ? "" : ":");
+  out << counted(total, "hyperparameter") << (r.hyperparameters.empty() ? "" : ":");
   for (std::size_t i = 0; i < r.hyperparameters.size(); ++i)
     out << (i ? ", " : " ") << r.hyperparameters.names()[i] << ' '
         << readable_count(r.hyperparameters.tensors()[i].size());
-  out << "\ntraining  " << readable_count(r.steps) << " steps of " << optimizer_title(r.optimizer)
-      << ", batch " << readable_count(r.batch) << ", " << r.threads
-      << (r.threads == 1 ? " thread" : " threads");
+  out << "\ntraining  " << counted(r.steps, "step") << " of " << optimizer_title(r.optimizer) << ", batch "
+      << readable_count(r.batch) << ", " << counted(r.threads, "thread");
   double seconds = 0.0;
   for (const OuterRecord& each : r.history) seconds += each.seconds;
-  out << "\nouter     " << readable_count(static_cast<std::int64_t>(r.history.size())) << " steps of Adam by "
+  out << "\nouter     " << counted(static_cast<std::int64_t>(r.history.size()), "step") << " of Adam by "
       << r.method << " hypergradients: the work of " << readable_count(std::llround(r.gradients_of_work))
       << " gradients, " << formatted("%.1f", seconds) << " s";
   if (const std::int64_t count = with_status(r, "chaotic")) out << "; " << count << " chaotic";
@@ -91,7 +90,7 @@ void print_header(std::ostream& out, const TuneResult& r) {
 
 // --- The figure
 
-std::vector<double> counted(std::size_t size) {
+std::vector<double> numbered(std::size_t size) {
   std::vector<double> x(size);
   for (std::size_t i = 0; i < size; ++i) x[i] = static_cast<double>(i + 1);
   return x;
@@ -103,7 +102,7 @@ LineChart rate_chart(const Tensor& log_rates) {
   const auto steps = static_cast<std::size_t>(log_rates.extent(0));
   const auto layers = static_cast<std::size_t>(log_rates.extent(1));
   for (std::size_t layer = 0; layer < layers; ++layer) {
-    ChartSeries series{"layer " + std::to_string(layer + 1), counted(steps), {}};
+    ChartSeries series{"layer " + std::to_string(layer + 1), numbered(steps), {}};
     for (std::size_t t = 0; t < steps; ++t) series.y.push_back(std::exp(values[t * layers + layer]));
     chart.series.push_back(std::move(series));
   }
@@ -111,14 +110,14 @@ LineChart rate_chart(const Tensor& log_rates) {
 }
 
 LineChart momentum_chart(const Tensor& momenta) {
-  ChartSeries series{"momentum", counted(static_cast<std::size_t>(momenta.size())), {}};
+  ChartSeries series{"momentum", numbered(static_cast<std::size_t>(momenta.size())), {}};
   for (const double logit : doubles_of(momenta)) series.y.push_back(1.0 / (1.0 + std::exp(-logit)));
   return {"learned momentum", "training step", "momentum", false, {std::move(series)}};
 }
 
 LineChart loss_chart(const std::vector<OuterRecord>& history) {
-  ChartSeries validation{"validation", counted(history.size()), {}};
-  ChartSeries training{"training", counted(history.size()), {}};
+  ChartSeries validation{"validation", numbered(history.size()), {}};
+  ChartSeries training{"training", numbered(history.size()), {}};
   for (const OuterRecord& each : history) {
     constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
     validation.y.push_back(each.validation_loss.value_or(nothing));
