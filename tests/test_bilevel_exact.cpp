@@ -71,6 +71,24 @@ TEST_CASE("bilevel: every method gives the closed form of the quadratic for ever
     }
 }
 
+TEST_CASE("bilevel: truncated is the hypergradient of its last steps, started where the others ended") {
+  for (const Rule rule : all_rules) {
+    const std::int64_t steps = 9;
+    const Case problem = Quadratic(steps, rule).problem();
+    for (const std::int64_t kept : {1, 2, 5}) {
+      // The oracle is another program: the same problem, started at the state reached by plain training.
+      const Hypergradient tail = mutation_gate::with_less_work(problem, Unrolled{}, steps - kept);
+      const auto error = [&](const Hypergradient& candidate) {
+        return relative_error(candidate.gradients, tail.gradients);
+      };
+      const Hypergradient result = mutation_gate::expect_gated(
+          problem, ht::bilevel::Truncated{kept}, [&](const Hypergradient& r) { return error(r) < 1e-13; },
+          [&] { return problem.by(ht::bilevel::Truncated{kept + 1}); });
+      CHECK(result.status == ht::bilevel::Status::approximate);
+    }
+  }
+}
+
 TEST_CASE("bilevel: training to the fixed point gives the implicit hypergradient") {
   const double h = 0.8, c = 0.3;
   const Exact exact = fixed_point_exact(h, c);

@@ -95,9 +95,9 @@ struct IsPair<std::pair<A, B>> : std::true_type {};
 
 }  // namespace detail
 
-/// value_and_grad(f, x) -> {f(x), df/dx} for f with one element. If f returns a pair {value, auxiliary}, the
-/// result is {{value, auxiliary}, df/dx}; the auxiliary part (Tensor, TensorList or anything else) is not
-/// differentiated.
+/// value_and_grad(f, x) -> {f(x), df/dx} for f whose value has one element. If f returns a pair {value,
+/// auxiliary}, the result is {{value, auxiliary}, df/dx}; the auxiliary part (Tensor, TensorList or anything
+/// else) is not differentiated.
 template <class F, detail::TensorOrList X>
 auto value_and_grad(F&& f, const X& x) {
   using Y = detail::ResultOf<X, F>;
@@ -129,7 +129,7 @@ auto value_and_grad(F&& f, const X& x) {
   }
 }
 
-/// grad(f, x) -> df/dx, shaped like x, for f with one element.
+/// grad(f, x) -> df/dx, shaped like x, for f whose value has one element.
 template <class F, detail::TensorOrList X>
 X grad(F&& f, const X& x) {
   return value_and_grad(std::forward<F>(f), x).second;

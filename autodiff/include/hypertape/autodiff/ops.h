@@ -190,8 +190,8 @@ HYPERTAPE_API Tensor expand(const Tensor& x, const Shape& shape);
 /// step they go back from start to above stop, -1 <= stop <= start < extent.
 HYPERTAPE_API Tensor slice(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t stop,
                            std::int64_t step = 1);
-/// x's elements at start, start + step, ... of one axis of a tensor of zeros with that axis `extent` long;
-/// adjoint of slice.
+/// Zeros, one axis `extent` long, with x's elements at start, start + step, ... of that axis; the adjoint of
+/// slice.
 HYPERTAPE_API Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t extent,
                          std::int64_t step = 1);
 /// Zeros before and after each axis of x.

@@ -1,7 +1,7 @@
 // How to differentiate a training run: one struct per method.
 //
-// T steps; F and R multiply-adds of the first layer and of the rest (docs/architecture.md). "Exact" means:
-// the derivative of the executed map, up to rounding.
+// T steps; F and R multiply-adds of the first layer and of the rest. "Exact" means: the derivative of the
+// executed map, up to rounding. What each method computes, with worked numbers: docs/on-hypergradients.md.
 #pragma once
 
 #include <cstdint>
@@ -84,8 +84,8 @@ struct Truncated {
 //
 // Memory O(1) in T. Only hyperparameters in the inner loss have such a derivative; for others (rates, initial
 // scales) it is not defined, and the result says so. Solution::slots is empty. `inner_tolerance`: w counts as
-// the minimum if |f_w| is at most this times max(|f_ww w|, |f_ww (w - w_0)|), no less than 64 roundings of
-// the dtype.
+// the minimum if |f_w| is at most this times max(|f_ww w|, |f_ww (w - w_0)|); less than 64 roundings of the
+// dtype counts as that.
 
 /// The linear system by conjugate gradients. Exact at w*, to the tolerance; differentiable to any order.
 /// Needs a positive definite f_ww. With damping, f_ww + damping I takes its place: an approximation.
@@ -100,7 +100,7 @@ struct ImplicitCg {
 
 /// Conjugate gradients on the normal equations f_ww f_ww x = f_ww F_w: also where f_ww is indefinite, such as
 /// at a saddle point (Status::negative_curvature, with the derivative of that stationary point); two products
-/// an iteration, and the condition number squared. Differentiable to any order.
+/// an iteration, and the condition number squared. Differentiable to any order. (Hestenes and Stiefel 1952)
 struct ImplicitNormalCg {
   double tolerance = 1e-12;
   std::int64_t iterations = 1000;
@@ -128,15 +128,15 @@ struct ImplicitNeumann {
 };
 
 /// The inverse replaced by rate I, as if one more step of this rate were all of training: F_h - rate f_hw
-/// F_w. (Luketina, Berglund, Greff and Raiko 2016)
+/// F_w. An approximation at every w, which need not be a minimum. (Luketina, Berglund, Greff and Raiko 2016)
 struct T1T2 {
   double rate = 1.0;
   HYPERTAPE_API operator Estimator() const;
 };
 
 /// T1T2 with the mixed product by finite differences: F_h - rate (f_h(w + e F_w) - f_h(w - e F_w)) / (2 e) at
-/// e = scale / |F_w|. Three gradients (one tells from the graph what interacts), no second derivative; the
-/// error is O(e^2). (Liu, Simonyan and Yang 2019, equation 8)
+/// e = scale / |F_w|. Three gradients (one tells from the graph what interacts) and no second derivative of
+/// f; the error against T1T2 is O(e^2). (Liu, Simonyan and Yang 2019, equation 8)
 struct Darts {
   double rate = 1.0;
   double scale = 0.01;

@@ -39,8 +39,9 @@ enum class Status : std::uint8_t {
 };
 HYPERTAPE_API std::string_view name_of(Status status) noexcept;
 
-/// Whether a hyperparameter has a hypergradient, and if not, why. From the graph (for what only the run
-/// reads: of init and of seven steps spread over it), never from a value.
+/// Whether a hyperparameter has a hypergradient, and if not, why. Told from the graph, never from a value.
+/// For Truncated and the implicit methods, what the rest of the run reads is told from init and from seven
+/// steps spread over it.
 enum class Availability : std::uint8_t {
   defined,
   unused,                ///< no path to the outer loss at all
@@ -84,6 +85,7 @@ HYPERTAPE_API std::ostream& operator<<(std::ostream& out, const Hypergradient& r
 HYPERTAPE_API Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer,
                                           const NamedTensors& h, const Estimator& estimator);
 
+/// What directional_derivative returns; fields as in Hypergradient.
 struct DirectionalDerivative {
   double value = 0.0;
   double derivative = 0.0;  ///< <dF/dh, direction>
@@ -93,8 +95,8 @@ struct DirectionalDerivative {
   std::int64_t failed_step = -1;
 };
 
-/// <dF/dh, direction> by one run with dual numbers (the method Forward); absent tensors in `direction` are
-/// zero.
+/// <dF/dh, direction> by one run with dual numbers (the method Forward). `direction` has the names and shapes
+/// of h; absent tensors in it are zero.
 HYPERTAPE_API DirectionalDerivative directional_derivative(const Problem& problem, const OuterLoss& outer,
                                                            const NamedTensors& h,
                                                            const NamedTensors& direction);

@@ -44,8 +44,8 @@ struct JointState {
 struct JointAlgorithm {
   std::string name;
   std::function<JointState(const JointProblem& problem, const NamedTensors& h)> init;
-  /// Throws TrainingDiverged if a value or direction is not finite, Error if a hyperparameter is in neither
-  /// loss or the state does not fit together; the given state is unchanged.
+  /// Throws TrainingDiverged if a value or direction is not finite, Error if a hyperparameter has no path to
+  /// the outer loss or the state does not fit together; the given state is unchanged.
   std::function<JointState(const JointProblem& problem, const JointState& state)> step;
 };
 

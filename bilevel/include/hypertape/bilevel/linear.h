@@ -1,9 +1,8 @@
 // Linear systems with an operator that is only applied, never formed: what implicit hypergradients solve.
 //
-//     auto hessian = bilevel::hessian_operator(loss, w);                // the primal is paid once
+//     auto hessian = bilevel::hessian_operator(loss, w);            // the primal is paid once
 //     auto solution = bilevel::conjugate_gradient(hessian, b);
-//     if (solution.status != bilevel::LinearStatus::converged) ...      // solution.residuals says how far it
-//     got
+//     if (solution.status != bilevel::LinearStatus::converged) ...  // solution.residuals: how far it got
 //
 // Vectors are lists of tensors of one dtype; residuals are |b - A x| / |b| (with damping, of the damped
 // system). A tolerance below 16 roundings of the dtype counts as that. A right-hand side of zero has the

@@ -1,11 +1,12 @@
 // A training run as pure functions, and the ways to differentiate through it.
 //
-//     bilevel::Problem problem{.init = ..., .loss = ..., .step = optim::sgd({.rate = "rates"}), .steps =
-//     1000}; auto w = bilevel::solve(problem, h, bilevel::Unrolled{}).parameters;     // differentiable in h
+//     bilevel::Problem problem{
+//         .init = ..., .loss = ..., .step = optim::sgd({.rate = "rates"}), .steps = 1000};
+//     auto w = bilevel::solve(problem, h, bilevel::Unrolled{}).parameters;  // differentiable in h
 //     auto result = bilevel::hypergradient(problem, validation_loss, h, bilevel::Reversible{});
 //
-// Inner problem: w_0 = init(h);  (w, v)_{t+1} = step((w, v)_t, gradient of loss(w_t, h_t, t), h_t).  Outer
-// problem: F(w_T, h). The hypergradient is dF/dh = F_h + (dw_T/dh)' F_w.
+// Inner problem: w_0 = init(h) and (w, v)_{t+1} = step((w, v)_t, gradient of loss(w_t, h_t, t), h_t), v being
+// the optimizer's slots. Outer problem: F(w_T, h). The hypergradient is dF/dh = F_h + (dw_T/dh)' F_w.
 #pragma once
 
 #include <cstdint>

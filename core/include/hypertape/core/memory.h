@@ -6,7 +6,7 @@
 // how the library knows what a tape or a checkpointed run really holds:
 //
 //     PeakScope scope;
-//     auto gradient = grad(loss)(parameters);
+//     auto gradient = grad(loss, parameters);
 //     report(scope.peak_bytes());  // most that was live at once inside, above the level before
 //
 // A block counts as its size class: multiples of 16 bytes up to 64, of 64 up to 512, then eight classes to

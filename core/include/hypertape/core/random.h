@@ -13,8 +13,9 @@ namespace hypertape {
 /// What a sequence of random numbers is keyed by.
 struct Key {
   std::uint64_t seed = 0;
-  std::uint32_t stream =
-      0;  ///< what the numbers are for: one stream each for initial weights, batches, noise
+  /// What the numbers are for: one stream each for initial weights, batches, noise.
+  std::uint32_t stream = 0;
+  /// Usually the training step.
   std::uint64_t step = 0;
 };
 
@@ -28,8 +29,8 @@ enum class Distribution : std::uint8_t {
 HYPERTAPE_API std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                                   std::array<std::uint32_t, 2> key) noexcept;
 
-/// A float32 or float64 tensor of independent draws; element i of two tensors with one key is the same
-/// whatever their shapes.
+/// A float32 or float64 tensor of independent draws. Element i, in row-major order, depends on distribution,
+/// key and dtype, not on the shape.
 HYPERTAPE_API Tensor random(const Shape& shape, Distribution distribution, const Key& key,
                             Dtype dtype = Dtype::float64);
 

@@ -26,7 +26,7 @@ struct ReversibleMomentum {
   std::function<double(const NamedTensors& h)> momentum;
   /// The same hyperparameters with the momentum replaced by the number that is actually executed.
   std::function<NamedTensors(const NamedTensors& h, double executed)> with_momentum;
-  bool dampened = false;
+  bool dampened = false;  ///< the gradient counts times 1 - the executed momentum
 };
 
 struct Step {
