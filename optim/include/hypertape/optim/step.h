@@ -93,7 +93,8 @@ struct AdamOptions {
 
 /// m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;  w <- w - rate m' / (sqrt(v') + epsilon),
 /// where m' = m / (1 - product of all beta1), v' = v / (1 - product of all beta2). (Kingma and Ba 2015,
-/// algorithm 1; decoupled weight decay: Loshchilov and Hutter 2019, algorithm 2)
+/// algorithm 1; decoupled weight decay: Loshchilov and Hutter 2019, algorithm 2, whose decay is rate
+/// weight_decay here)
 ///
 /// Derivatives of every order go through moments and bias corrections. Where v' is 0, all gradients having
 /// been 0, they are finite: the first is exact, and the root counts as constant in higher ones, whose values
