@@ -153,7 +153,7 @@ Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t 
   std::int64_t last = start;
   bool fits = extent >= 0;
   if (count == 0)
-    fits = fits && start >= -1 && start <= extent;
+    fits = fits && (step > 0 ? start >= 0 && start <= extent : start >= -1 && start < extent);
   else
     fits = fits && !__builtin_mul_overflow(count - 1, step, &last) &&
            !__builtin_add_overflow(last, start, &last) && start >= 0 && start < extent && last >= 0 &&
