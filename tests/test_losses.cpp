@@ -324,6 +324,14 @@ TEST_CASE("binary_cross_entropy_with_logits of large logits") {
         CHECK(ht::grad(loss, z).item() == doctest::Approx((sign > 0 ? 1.0 : 0.0) - q).epsilon(1e-15));
         CHECK(std::abs(ht::hvp(loss, z, Tensor::scalar(1.0)).item()) <= 1e-20);
       }
+  // What is left of the loss of a sure and right answer is log(1 + exp(-50)) = exp(-50) to 22 digits.
+  const double rest = 1.9287498479639178e-22;  // exp(-50), by hand
+  for (const double sign : {1.0, -1.0})
+    CHECK(std::abs(ht::binary_cross_entropy_with_logits(Tensor::scalar(sign * 50.0),
+                                                        Tensor::scalar(sign > 0 ? 1.0 : 0.0))
+                           .item() /
+                       rest -
+                   1) < 1e-14);
 }
 
 TEST_CASE("losses refuse what does not fit, by name") {

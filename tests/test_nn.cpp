@@ -108,6 +108,18 @@ TEST_CASE("nn: derivatives of a small network pass the ladder") {
       w.tensors(), options);
 }
 
+TEST_CASE("nn: accuracy refuses absent tensors, other dtypes and labels of no class") {
+  const Tensor logits = Tensor::ones({2, 3}), good = Tensor::from<std::int64_t>({0, 2});
+  const auto text = [](const Tensor& a, const Tensor& b) { return thrown([&] { ht::nn::accuracy(a, b); }); };
+  expect_text(text(Tensor(), good), "[accuracy] logits or labels are absent");
+  expect_text(text(logits, Tensor()), "[accuracy] logits or labels are absent");
+  expect_text(text(Tensor::zeros({2, 3}, ht::Dtype::int64), good), "[accuracy] logits of dtype int64");
+  expect_text(text(logits, Tensor::ones({2})), "labels of dtype float64");
+  expect_text(text(logits, Tensor::from<std::int64_t>({0, 3})),
+              "[accuracy] label 3 of row 1 is outside 0..2");
+  expect_text(text(logits, Tensor::from<std::int64_t>({-1, 0})), "[accuracy] label -1 of row 0");
+}
+
 TEST_CASE("nn: accuracy counts the rows whose first largest entry is at the label") {
   const Tensor logits =
       Tensor::from({1.0, 2.0, 0.0, /**/ 5.0, 1.0, 5.0, /**/ -3.0, -2.0, -1.0, /**/ 0.0, 0.0, 0.0}, {4, 3});

@@ -295,6 +295,10 @@ TEST_CASE("what does not fit is refused by name, with the shape") {
   expect([&] { ht::pad(x, 1, 0, 4, 2); }, "[pad]", "steps of 2");
   expect([&] { ht::pad(x, 1, 1, 4, -1); }, "[pad]", "(2, 3)");
   expect([&] { ht::pad(x, 1, 0, 9, 0); }, "[pad]", "step of 0");
+  const Tensor empty = ht::slice(x, 1, 0, 0);
+  CHECK(ht::pad(empty, 1, 3, 3).shape() == Shape{2, 3});
+  for (const std::int64_t start : {-1, 4})
+    expect([&] { ht::pad(empty, 1, start, 3); }, "[pad]", "does not fit");
   expect([&] { ht::pad(x, ht::Margins{{0, 1}}); }, "[pad]", "(2, 3)");
   expect([&] { ht::pad(x, {{0, 1}, {-1, 0}}); }, "[pad]", "negative");
   expect([&] { ht::flip(x, {0, -2}); }, "[flip]", "twice");

@@ -290,6 +290,7 @@ TEST_CASE("operations refuse axes and shapes that do not fit, by name") {
   expect_error([&] { ht::transpose(x, {0}); }, {"[transpose]", "1 axes", "rank 2"});
   expect_error([&] { ht::mean(Tensor::zeros({0, 3})); }, {"[mean]", "empty", "(0, 3)"});
   expect_error([&] { ht::mean(Tensor::zeros({0, 3}), {0}); }, {"[mean]", "empty"});
+  CHECK(ht::mean(Tensor::zeros({0, 3}), {1}).shape() == Shape{0});  // no results, each of three elements
   expect_error([&] { ht::sum_to(x, {4}); }, {"[sum_to]", "(2, 3)", "(4)"});
   expect_error([&] { ht::sum_to(x, {1, 2, 3}); }, {"[sum_to]", "(1, 2, 3)"});
   expect_error([&] { ht::expand(x, {2, 4}); }, {"[expand]", "(2, 3)", "(2, 4)"});
@@ -318,6 +319,7 @@ TEST_CASE("operations refuse axes and shapes that do not fit, by name") {
   expect_error([&] { ht::flatten({x}, {}); }, {"[flatten]"});
   expect_error([&] { ht::unstack(Tensor::scalar(1)); }, {"[unstack]"});
   expect_error([&] { ht::stack({x, Tensor::ones({3})}); }, {"[stack]", "(3)", "(2, 3)"});
+  expect_error([&] { ht::stack({x, Tensor()}); }, {"[stack]", "absent"});
   expect_error([&] { ht::stack(TensorList{}); }, {"[stack]"});
   expect_error([&] { ht::stack({Tensor::ones({1, 1, 1, 1, 1, 1, 1, 1})}); }, {"rank 9"});
   expect_error([&] { ht::gather_labels(Tensor::ones({2}), labels); }, {"[gather_labels]", "(2)"});

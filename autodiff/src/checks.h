@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <string_view>
+#include <vector>
 
 #include "backend.h"
 #include "hypertape/core/error.h"
@@ -20,6 +22,33 @@ inline void require_same_dtype(const char* op, const Tensor& a, const Tensor& b)
   if (a.header()->dtype != b.header()->dtype)
     fail(op, "dtypes differ: ", a.dtype(), " of shape ", a.shape(), " and ", b.dtype(), " of shape ",
          b.shape(), "; convert one of them");
+}
+
+/// The shape of these extents; what is wrong with them is said in the name of `op`.
+inline Shape shape_of(const char* op, std::span<const std::int64_t> extents) {
+  try {
+    return Shape(extents);
+  } catch (const Error& error) {
+    const std::string_view text = error.what();
+    fail(op, text.substr(error.operation().size() + 3));  // behind "[shape] "
+  }
+}
+
+inline Shape with_extent(const char* op, const Shape& shape, int axis, std::int64_t extent) {
+  std::vector<std::int64_t> extents(shape.begin(), shape.end());
+  extents[static_cast<std::size_t>(axis)] = extent;
+  return shape_of(op, extents);
+}
+
+/// A number in the dtype of x: rank 0; Error if that dtype does not have it.
+inline Tensor number_like(const char* op, const Tensor& x, double number) {
+  const Dtype dtype = header_of(op, x).dtype;
+  if (dtype == Dtype::boolean)
+    fail(op, "cannot take the number ", number, " with a boolean tensor of shape ", x.shape());
+  if (dtype == Dtype::int64 && !(number >= -0x1p63 && number < 0x1p63 &&
+                                 number == static_cast<double>(static_cast<std::int64_t>(number))))
+    fail(op, "cannot take the number ", number, ", which is not an int64, with int64 of shape ", x.shape());
+  return Tensor::scalar(number, dtype);
 }
 
 /// Indices in [0, bound), else an Error that names the first one outside and ends with what it should be

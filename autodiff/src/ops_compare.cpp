@@ -34,12 +34,7 @@ Tensor compare(const char* op, Relation relation, const Tensor& a, const Tensor&
 }
 
 Tensor compare(const char* op, Relation relation, const Tensor& x, double number) {
-  const Dtype dtype = header_of(op, x).dtype;
-  if (dtype == Dtype::boolean) fail(op, "cannot compare a boolean tensor with the number ", number);
-  if (dtype == Dtype::int64 && !(number >= -0x1p63 && number < 0x1p63 &&
-                                 number == static_cast<double>(static_cast<std::int64_t>(number))))
-    fail(op, "cannot compare int64 of shape ", x.shape(), " with ", number, ", which is not an int64");
-  return relate(op, relation, x, Tensor::scalar(number, dtype));
+  return relate(op, relation, x, number_like(op, x, number));
 }
 
 Tensor combine(const char* op, Relation relation, const Tensor& a, const Tensor& b) {
@@ -111,10 +106,10 @@ Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
                             std::move(result), mask, a, b);
 }
 Tensor where(const Tensor& mask, const Tensor& a, double b) {
-  return where(mask, a, Tensor::scalar(b, detail::header_of("where", a).dtype));
+  return where(mask, a, detail::number_like("where", a, b));
 }
 Tensor where(const Tensor& mask, double a, const Tensor& b) {
-  return where(mask, Tensor::scalar(a, detail::header_of("where", b).dtype), b);
+  return where(mask, detail::number_like("where", b, a), b);
 }
 
 }  // namespace hypertape

@@ -130,9 +130,9 @@ Tensor one_hot(const Tensor& labels, std::int64_t classes, Dtype dtype) {
   std::vector<std::int64_t> column(shape.begin(), shape.end()), full = column;
   column.push_back(1);
   full.push_back(classes);
+  const Shape to = detail::shape_of("one_hot", full);
   const Tensor indices = reshape(labels, Shape(std::span<const std::int64_t>(column)));
-  return scatter_add(Shape(std::span<const std::int64_t>(full)), -1, indices,
-                     expand(Tensor::scalar(1.0, dtype), indices.shape()));
+  return scatter_add(to, -1, indices, expand(Tensor::scalar(1.0, dtype), indices.shape()));
 }
 
 }  // namespace hypertape

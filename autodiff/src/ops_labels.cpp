@@ -157,7 +157,8 @@ Tensor gather_labels(const Tensor& rows, const Tensor& labels) {
 Tensor scatter_labels(const Tensor& values, const Tensor& labels, std::int64_t classes) {
   detail::require_floating("scatter_labels", values);
   if (values.rank() != 1) fail("scatter_labels", "needs a vector, not shape ", values.shape());
-  const Shape shape{values.size(), classes};
+  const std::array<std::int64_t, 2> extents{values.size(), classes};
+  const Shape shape = detail::shape_of("scatter_labels", extents);
   detail::require_labels("scatter_labels", labels, values.size(), classes);
   Tensor result = make_tensor(shape, values.dtype());
   backend_of(values).scatter_labels(view_of(values), view_of(labels), view_of(result));

@@ -263,7 +263,7 @@ Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype, std::int64_t
   const int a = static_cast<int>(place);
   std::vector<std::int64_t> extents(row.begin(), row.end());
   extents.insert(extents.begin() + place, static_cast<std::int64_t>(rows.size()));
-  Tensor result = detail::make_tensor(Shape(std::span<const std::int64_t>(extents)), dtype);
+  Tensor result = detail::make_tensor(detail::shape_of("stack", extents), dtype);
   if (a == 0) {
     detail::write_runs(rows, std::vector<Shape>(rows.size(), row), result);
   } else {
@@ -281,7 +281,7 @@ Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype, std::int64_t
 
 Tensor stack(const TensorList& rows, std::int64_t axis) {
   if (rows.empty()) fail("stack", "needs at least one row, or the rows' shape and dtype");
-  detail::header_of("stack", rows.front());
+  for (const Tensor& row : rows) detail::header_of("stack", row);
   return stack(rows, rows.front().shape(), rows.front().dtype(), axis);
 }
 
@@ -305,7 +305,7 @@ Tensor concatenate(const TensorList& pieces, std::int64_t axis) {
     at.sizes.push_back(own[a]);
     if (__builtin_add_overflow(total, own[a], &total)) fail("concatenate", "the tensors' extents overflow");
   }
-  at.whole = shape.with(a, total);
+  at.whole = detail::with_extent("concatenate", shape, a, total);
   return detail::join_pieces(pieces, at);
 }
 

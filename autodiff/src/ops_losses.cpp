@@ -65,11 +65,9 @@ Tensor squared_errors(const Tensor& prediction, const Tensor& target) {
 
 Tensor binary_losses(const Tensor& z, const Tensor& q) {
   require_one_shape("binary_cross_entropy_with_logits", z, q);
-  // max(z, 0) - z q + log(1 + exp(-|z|)). The sign is a constant, chosen at 0 as relu's derivative is, so
-  // that the derivatives of every order are right there, too.
-  const Tensor two = Tensor::full(Shape{}, 2.0, z.dtype());
-  const Tensor sign = 1.0 - masked(two, stop_gradient(z));
-  return (relu(z) - z * q) + log(exp(sign * z) + 1.0);
+  // max(z, 0) - z q + log(1 + exp(-|z|)), where -|z| has the slope at 0 that goes with relu's: the
+  // derivatives of every order are right there, too.
+  return (relu(z) - z * q) + log1p(exp(where(greater(z, 0.0), -z, z)));
 }
 
 }  // namespace

@@ -62,18 +62,10 @@ Tensor sum(const Tensor& x) {
       x, Shape(std::span<const std::int64_t>(ones.data(), static_cast<std::size_t>(rank))), Shape{});
 }
 
-namespace detail {
-namespace {
-Tensor sum_axes(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
-  require_floating(op, x);
-  const ReducedAxes over = reduced_axes(op, x, axes, keep);
-  return sum_kept(x, over.kept, over.output);
-}
-}  // namespace
-}  // namespace detail
-
 Tensor sum(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
-  return detail::sum_axes("sum", x, axes, keep);
+  detail::require_floating("sum", x);
+  const detail::ReducedAxes over = detail::reduced_axes("sum", x, axes, keep);
+  return detail::sum_kept(x, over.kept, over.output);
 }
 
 Tensor mean(const Tensor& x) {
@@ -83,10 +75,10 @@ Tensor mean(const Tensor& x) {
 }
 
 Tensor mean(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
-  Tensor total = detail::sum_axes("mean", x, axes, keep);
-  if (x.size() == 0) fail("mean", "of an empty tensor of shape ", x.shape());
-  const double count = static_cast<double>(x.size()) / static_cast<double>(total.size());
-  return divide_scalar(std::move(total), count);
+  detail::require_floating("mean", x);
+  const detail::ReducedAxes over = detail::reduced_axes("mean", x, axes, keep);
+  if (over.count == 0) fail("mean", "of no elements: empty axes of shape ", x.shape());
+  return divide_scalar(detail::sum_kept(x, over.kept, over.output), static_cast<double>(over.count));
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape) {

@@ -1,4 +1,6 @@
 // Reductions made of other operations: products, variances, logarithms of sums of exponentials.
+#include <limits>
+
 #include "hypertape/autodiff/ops.h"
 #include "reduced_axes.h"
 #include "softmax_shift.h"
@@ -62,7 +64,6 @@ Tensor variance(const Tensor& x, const std::vector<std::int64_t>& axes, bool kee
   if (correction < 0 || over.count <= correction)
     fail("variance", "needs a correction from 0 to one less than the ", over.count,
          " elements of each result, not ", correction, ", for shape ", x.shape());
-  if (x.size() == 0) return sum(x, axes, keep);
   const Tensor deviation = x - mean(x, axes, true);
   return divide_scalar(sum(square(deviation), axes, keep), static_cast<double>(over.count - correction));
 }
@@ -75,10 +76,11 @@ Tensor logsumexp(const Tensor& x, const std::vector<std::int64_t>& axes, bool ke
   if (axes.empty()) return x;
   const Tensor shift = detail::softmax_shift(x, over.reduced);
   const Tensor total = sum(exp(x - shift), axes, true);
-  // The largest term is 1, unless there is none above exp(-inf): then total is 0 and `none` is 1, which keeps
-  // the quotients of the derivatives finite, and log(1 - none) gives the result its -inf.
-  const Tensor none = relu(1.0 - stop_gradient(total));
-  return reshape(log(total + none) + (shift + log(1.0 - none)), over.output);
+  // The largest term is 1, unless there is none above exp(-inf).
+  const Tensor none = equal(total, 0.0);
+  const Tensor result =
+      where(none, -std::numeric_limits<double>::infinity(), log(where(none, 1.0, total)) + shift);
+  return reshape(result, over.output);
 }
 
 }  // namespace hypertape

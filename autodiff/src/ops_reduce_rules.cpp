@@ -16,9 +16,8 @@ Tensor norm_kept(const Tensor& x, const Shape& kept, const Shape& output);
 // x / norm, 0 where the norm is 0 whatever is differentiated: nothing is divided by 0 there.
 Tensor unit_vector(const Primal& primal) {
   const Tensor length = reshape(primal.output(), primal.attributes<NormAttributes>().kept);
-  const Tensor one = Tensor::ones(length.shape(), length.dtype());
-  const Tensor zeros_only = one - masked(one, stop_gradient(length));
-  return masked(primal.input(0), length) / (length + zeros_only);
+  const Tensor zero = equal(length, 0.0);
+  return where(zero, 0.0, primal.input(0)) / where(zero, 1.0, length);
 }
 
 constexpr OpRule norm_rule = {

@@ -152,13 +152,13 @@ Tensor reshape(const Tensor& x, std::initializer_list<std::int64_t> extents) {
   const auto wild = std::find(resolved.begin(), resolved.end(), -1);
   if (wild != resolved.end()) {
     *wild = 1;
-    const std::int64_t rest = Shape(std::span<const std::int64_t>(resolved)).size();
+    const std::int64_t rest = detail::shape_of("reshape", resolved).size();
     if (rest == 0 || x.size() % rest != 0)
       fail("reshape", "the ", x.size(), " elements of shape ", x.shape(), " do not divide into parts of ",
            rest);
     *wild = x.size() / rest;
   }
-  return reshape(x, Shape(std::span<const std::int64_t>(resolved)));
+  return reshape(x, detail::shape_of("reshape", resolved));
 }
 
 Tensor squeeze(const Tensor& x, const std::vector<std::int64_t>& axes) {
@@ -194,7 +194,7 @@ Tensor unsqueeze(const Tensor& x, std::int64_t axis) {
          " places");
   std::vector<std::int64_t> extents(from.begin(), from.end());
   extents.insert(extents.begin() + place, 1);
-  return reshape(x, Shape(std::span<const std::int64_t>(extents)));
+  return reshape(x, detail::shape_of("unsqueeze", extents));
 }
 
 Tensor contiguous(const Tensor& x) {
@@ -237,7 +237,7 @@ Tensor repeat(const Tensor& x, std::int64_t count, std::int64_t axis) {
   detail::header_of("repeat", x);
   const Shape from = x.shape();
   const int a = normalize_axis("repeat", axis, from);
-  const Shape to = from.with(a, detail::checked_extent("repeat", count, from[a]));
+  const Shape to = detail::with_extent("repeat", from, a, detail::checked_extent("repeat", count, from[a]));
   if (count == 1) return x;
   const auto split = static_cast<std::size_t>(a) + 1;
   return detail::repeat_runs(x, detail::product_of(from.extents().first(split)),
@@ -250,7 +250,8 @@ Tensor tile(const Tensor& x, const std::vector<std::int64_t>& counts) {
     fail("tile", counts.size(), " counts given for shape ", x.shape(), " of rank ", x.rank());
   Shape to = x.shape();
   for (int axis = 0; axis < to.rank(); ++axis)
-    to = to.with(axis, detail::checked_extent("tile", counts[static_cast<std::size_t>(axis)], to[axis]));
+    to = detail::with_extent(
+        "tile", to, axis, detail::checked_extent("tile", counts[static_cast<std::size_t>(axis)], to[axis]));
   Tensor result = x;
   for (int axis = to.rank() - 1; axis >= 0; --axis) {
     const std::int64_t count = counts[static_cast<std::size_t>(axis)];

@@ -133,6 +133,9 @@ Tensor diag(const Tensor& x, std::int64_t offset) {
   if (offset == std::numeric_limits<std::int64_t>::min() ||
       __builtin_add_overflow(x.extent(-1), offset < 0 ? -offset : offset, &extent))
     fail("diag", "offset ", offset, " is too large");
+  std::vector<std::int64_t> extents(header.extents(), header.extents() + header.rank - 1);
+  extents.insert(extents.end(), 2, extent);
+  detail::shape_of("diag", extents);
   return detail::place_diagonal(x, {offset, extent, extent});
 }
 

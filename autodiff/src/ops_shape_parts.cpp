@@ -153,7 +153,7 @@ Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t 
   std::int64_t last = start;
   bool fits = extent >= 0;
   if (count == 0)
-    fits = fits && start >= -1 && start <= extent;
+    fits = fits && (step > 0 ? start >= 0 && start <= extent : start >= -1 && start < extent);
   else
     fits = fits && !__builtin_mul_overflow(count - 1, step, &last) &&
            !__builtin_add_overflow(last, start, &last) && start >= 0 && start < extent && last >= 0 &&
@@ -161,6 +161,7 @@ Tensor pad(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t 
   if (!fits)
     fail("pad", "axis ", a, " of shape ", from, " does not fit at ", start, " into ", extent,
          " elements in steps of ", step);
+  detail::with_extent("pad", from, a, extent);
   return detail::place_part(x, {a, start, step, count, extent});
 }
 
@@ -178,7 +179,7 @@ Tensor pad(const Tensor& x, const Margins& margins) {
            " must not be negative; use slice to cut");
     if (__builtin_add_overflow(extent, before, &extent) || __builtin_add_overflow(extent, after, &extent))
       fail("pad", "margins ", before, " and ", after, " of axis ", axis, " of shape ", from, " overflow");
-    to = to.with(static_cast<int>(axis), extent);
+    to = detail::with_extent("pad", to, static_cast<int>(axis), extent);
   }
   Tensor result = Tensor::zeros(to, header.dtype);
   const detail::Strides strides = detail::strides_of(*result.header());

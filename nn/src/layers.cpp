@@ -82,6 +82,11 @@ Tensor Mlp::operator()(const NamedTensors& parameters, const Tensor& input) cons
 }
 
 double accuracy(const Tensor& logits, const Tensor& labels) {
+  for (const Tensor* tensor : {&logits, &labels})
+    if (!tensor->defined()) fail("accuracy", "logits or labels are absent");
+  if (!is_floating(logits.dtype()) || labels.dtype() != Dtype::int64)
+    fail("accuracy", "logits of dtype ", logits.dtype(), " and labels of dtype ", labels.dtype(),
+         " must be float32 or float64, and int64");
   if (logits.rank() != 2 || labels.rank() != 1 || labels.extent(0) != logits.extent(0) || logits.size() == 0)
     fail("accuracy", "logits ", logits.shape(), " and labels ", labels.shape(), " must be (N, C) and (N)");
   const std::vector<std::int64_t> wanted = labels.to_vector<std::int64_t>();
@@ -95,6 +100,8 @@ double accuracy(const Tensor& logits, const Tensor& labels) {
   }
   std::int64_t right = 0;
   for (std::size_t n = 0; n < wanted.size(); ++n) {
+    if (wanted[n] < 0 || wanted[n] >= classes)
+      fail("accuracy", "label ", wanted[n], " of row ", n, " is outside 0..", classes - 1);
     const double* scores = all.data() + n * static_cast<std::size_t>(classes);
     std::int64_t best = 0;
     for (std::int64_t c = 1; c < classes; ++c)

@@ -93,7 +93,7 @@ HYPERTAPE_API Tensor sum(const Tensor& x);
 HYPERTAPE_API Tensor sum(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
 /// Mean of all elements, rank 0; Error for an empty tensor.
 HYPERTAPE_API Tensor mean(const Tensor& x);
-/// Mean over `axes`.
+/// Mean over `axes`; Error where they have no elements.
 HYPERTAPE_API Tensor mean(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
 /// Product of all elements, or over `axes`; 1 for none. Multiplied pairwise, never divided: derivatives of
 /// any order hold with any number of zeros among the factors.
