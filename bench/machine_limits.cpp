@@ -2,7 +2,8 @@
 //
 //   operations   float32 operations per second of independent fused multiply-adds; float64 has half as many
 //   bandwidth    [bytes, bytes per second] of the fastest of copy, sum and a[i] + b[i] over as many bytes in
-//                all: a working set that fits a cache is faster
+//                all, with no more threads than serve it: a working set that fits a cache is faster, and a
+//                small one fastest on one thread
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -81,8 +82,12 @@ void report(int threads) {
   set_thread_count(threads);
   const double operations = highest_rate(operations_at_peak(threads), [&] { run_peak(threads); });
   std::printf("{\"operations\": %.6g, \"bandwidth\": [", operations);
-  for (std::size_t bytes = 1U << 12; bytes <= 1U << 29; bytes *= 2)
-    std::printf("%s[%zu, %.6g]", bytes > 1U << 12 ? ", " : "", bytes, bandwidth(bytes, threads));
+  constexpr std::size_t least = 1U << 12, most = 1U << 29;
+  for (std::size_t bytes = least; bytes <= most; bytes *= 2) {
+    double rate = 0.0;
+    for (int used = 1; used <= threads; used *= 2) rate = std::max(rate, bandwidth(bytes, used));
+    std::printf("%s[%zu, %.6g]", bytes > least ? ", " : "", bytes, rate);
+  }
   std::printf("]}\n");
 }
 

@@ -1,7 +1,5 @@
 """Exact hypergradients of whole training runs in PyTorch, unrolled with create_graph."""
 
-import math
-
 import torch
 
 import problem

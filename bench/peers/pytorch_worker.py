@@ -1,7 +1,5 @@
 """pytorch_worker.py <threads>: PyTorch's Python API (eager) serving table.py."""
 
-import functools
-import math
 import sys
 
 import torch

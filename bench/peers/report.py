@@ -38,11 +38,8 @@ def cells(row):
     if "refused" in row:
         return head + ["refused: " + row["refused"]] + [""] * (len(TITLES) - 4)
 
-    def least_of_peers(values):
-        return min((v for s, v in values.items() if s != rows.HYPERTAPE and v is not None), default=None)
-
     def of(values, text):
-        return [text(values.get(rows.HYPERTAPE)), text(least_of_peers(values))]
+        return [text(values.get(rows.HYPERTAPE)), text(values.get(row["best_peer"]))]
 
     ratio, interval, percent = row["ratio_to_best_peer"], row["ratio_interval"], row["percent_of_limit"]
     return [

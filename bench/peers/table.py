@@ -7,6 +7,7 @@ import argparse
 import itertools
 import os
 import re
+import signal
 import statistics
 import sys
 import time
@@ -189,6 +190,7 @@ def main():
     }
     about["limits"] = {str(threads): limits for threads, limits in options.limits.items()}
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = processes.Pool(places, options.timeout)
     progress = report.Progress([expected_seconds(case, options) for case in cases])
     finished = []

@@ -23,6 +23,7 @@ struct Variant {
 struct Work {
   std::vector<Variant> variants;                             // compute the same; the fastest is measured
   std::function<std::vector<std::vector<double>>()> result;  // of the last call
+  std::function<void()> release;                             // drops that result
 };
 
 struct System {
@@ -83,7 +84,10 @@ class Worker {
     if (!call_) throw std::invalid_argument(command + " before setup");
     if (command == "run")
       return "{\"seconds\": " + text_of(seconds_of(call_, calls_) / static_cast<double>(calls_)) + "}";
-    if (command == "peak") return "{\"bytes\": " + std::to_string(system_.peak(call_)) + "}";
+    if (command == "peak") {
+      work_.release();
+      return "{\"bytes\": " + std::to_string(system_.peak(call_)) + "}";
+    }
     throw std::invalid_argument("unknown command " + command);
   }
 
@@ -107,12 +111,14 @@ class Worker {
       first = seconds, best = fastest, sums = std::move(its_sums), chosen = variant.name;
     }
     calls_ = 1;
-    while (seconds_of(call_, calls_) < least_seconds) calls_ *= 2;
+    // A first call that long tells enough.
+    if (first < long_seconds)
+      while (seconds_of(call_, calls_) < least_seconds) calls_ *= 2;
     return "{\"first_seconds\": " + text_of(first) + ", \"checksum\": " + sums +
            ", \"calls\": " + std::to_string(calls_) + ", \"variant\": " + json_text(chosen) + "}";
   }
 
-  static constexpr double least_seconds = 2e-3;
+  static constexpr double least_seconds = 2e-3, long_seconds = 1.0;
   const System& system_;
   Work work_;
   std::function<void()> call_;
@@ -122,8 +128,8 @@ class Worker {
 }  // namespace detail
 
 inline int serve(const System& system) {
-  std::cout << "{\"system\": " << detail::json_text(system.name) << ", \"versions\": " << system.versions << "}"
-            << std::endl;
+  std::cout << "{\"system\": " << detail::json_text(system.name) << ", \"versions\": " << system.versions
+            << "}" << std::endl;
   detail::Worker worker(system);
   for (std::string line; std::getline(std::cin, line) && line != "quit";) {
     std::string answer;

@@ -3,7 +3,7 @@
     setup <work> <dtype>   builds the data, computes the first result: {"first_seconds", "checksum", "calls",
                            "variant"}
     run                    one repetition of at least 2 ms: {"seconds"} per call
-    peak                   one call: {"bytes"} that the process grew by
+    peak                   one call, no result kept before: {"bytes"} that the process grew by
     quit
 
 An exception makes a line {"error"}. At its start a worker says {"system", "versions"}.

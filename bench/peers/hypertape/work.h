@@ -50,6 +50,7 @@ class Kept {
         values.push_back(astype(contiguous(each), Dtype::float64).to_vector<double>());
       return values;
     };
+    work_.release = [results = results_] { results->clear(); };
     return std::move(work_);
   }
 

@@ -66,6 +66,7 @@ class Kept {
       }
       return values;
     };
+    work_.release = [results = results_] { results->clear(); };
     return std::move(work_);
   }
 
