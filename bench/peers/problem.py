@@ -10,6 +10,7 @@ import numpy
 MOMENTUM = 58982.0 / 65536.0  # a multiple of 2^-16, as reversible training executes it
 RATE = 0.01  # of the single training step
 BATCHES = 5  # of a training run, in turn
+RUN_RATE = 0.01  # at 0.1, 1,000 steps are chaotic: no two systems agree
 CHECKPOINTS = 25
 NEUMANN_TERMS, NEUMANN_RATE = 20, 0.1
 L2 = 1e-4
@@ -88,7 +89,7 @@ def hyperparameters(net, steps):
     """Logarithm of a rate for each step and parameter tensor, logit of each step's momentum, logarithm of one
     L2 strength per weight."""
     return {
-        "log_rates": numpy.full((steps, len(net.shapes())), numpy.log(0.1)),
+        "log_rates": numpy.full((steps, len(net.shapes())), numpy.log(RUN_RATE)),
         "momenta": numpy.full(steps, numpy.log(MOMENTUM / (1.0 - MOMENTUM))),
         "log_l2": numpy.full(net.parameter_count(), numpy.log(L2)),
     }

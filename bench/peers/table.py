@@ -193,7 +193,7 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = processes.Pool(places, options.timeout)
     progress = report.Progress([expected_seconds(case, options) for case in cases])
-    finished = []
+    finished, interrupted = [], False
     try:
         for row, dtype, threads in cases:
             say = lambda text: progress.show(f"{row.work} {dtype} {threads} threads, {text}")  # noqa: E731
@@ -203,10 +203,12 @@ def main():
             report.write_json(options.out, about, pool.versions, finished)
             progress.advance()
     except KeyboardInterrupt:
-        print("interrupted: the rows so far", file=sys.stderr)
+        interrupted = True
     finally:
         pool.close()
         progress.clear()
+    if interrupted:
+        print(f"interrupted after {len(finished)} of {len(cases)} rows", file=sys.stderr)
     if not finished:
         return 1
     text = os.path.splitext(options.out)[0] + ".md"
@@ -216,7 +218,8 @@ def main():
         for system, error in row.get("errors", {}).items():
             print(f"{row['work']} {row['dtype']} {row['threads']} threads: {system}: {error}")
     print(f"{options.out}, {text}")
-    return 1 if any("refused" in row for row in finished) else 0
+    incomplete = any("refused" in row or "errors" in row for row in finished)
+    return 130 if interrupted else int(incomplete)
 
 
 if __name__ == "__main__":
