@@ -1,5 +1,6 @@
 #include "implicit_problems.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "dense.h"
@@ -310,6 +311,18 @@ Known saddle() {
     known.gradients[0].push_back(off / a[i]);
   }
   return known;
+}
+
+std::vector<Solver> solvers(std::int64_t unknowns) {
+  const std::int64_t half = std::max<std::int64_t>(1, unknowns / 2);
+  return {{ht::bilevel::ImplicitCg{}, ht::bilevel::ImplicitCg{.iterations = half}},
+          {ht::bilevel::ImplicitNormalCg{}, ht::bilevel::ImplicitNormalCg{.iterations = half}},
+          {ht::bilevel::ImplicitDense{}, ht::bilevel::ImplicitCg{.iterations = half}}};
+}
+
+Tensor outer_of(const Case& problem, const ht::bilevel::Estimator& method, const ht::TensorList& h) {
+  const NamedTensors named = problem.h.with(h);
+  return problem.outer(ht::bilevel::solve(problem.problem, named, method).parameters, named);
 }
 
 }  // namespace implicit_problems

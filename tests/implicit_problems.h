@@ -44,4 +44,15 @@ Known logistic();
 /// f = 1/2 w'diag(2, -1, 0.5)w - w'shift at its saddle point, which the solver gives. Hyperparameter shift.
 Known saddle();
 
+/// A method that solves the linear system, with its mutant: the solve stopped halfway (for the dense method,
+/// conjugate gradients stopped there).
+struct Solver {
+  hypertape::bilevel::Estimator method, halfway;
+};
+std::vector<Solver> solvers(std::int64_t unknowns);
+
+/// F at the end of `method`'s solve, as a function of h.
+hypertape::Tensor outer_of(const Case& problem, const hypertape::bilevel::Estimator& method,
+                           const hypertape::TensorList& h);
+
 }  // namespace implicit_problems

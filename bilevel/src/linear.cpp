@@ -18,11 +18,13 @@ using detail::plus;
 using detail::Scaled;
 using detail::times;
 
-void check(const char* operation, const CgOptions& options) {
+void check(const char* operation, const TensorList& b, const CgOptions& options) {
   if (!(options.tolerance >= 0.0)) fail(operation, "tolerance is ", options.tolerance);
   if (options.iterations < 1) fail(operation, "iterations is ", options.iterations, "; at least 1 is needed");
   if (!(options.damping >= 0.0 && std::isfinite(options.damping)))
     fail(operation, "damping is ", options.damping, "; it must be finite and not negative");
+  detail::require_vector(operation, b);
+  detail::require_plain(operation, b);
 }
 
 // x with its residual, and the best of all so far: rounding can make later iterates worse.
@@ -95,9 +97,7 @@ class Curvatures {
 
 LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
   constexpr const char* name = "conjugate_gradient";
-  check(name, options);
-  detail::require_vector(name, b);
-  detail::require_plain(name, b);
+  check(name, b, options);
   Operator apply(name, a, options.damping);
   LinearSolution solution;
   const Scaled right(b);
@@ -142,9 +142,7 @@ LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const
 
 LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
   constexpr const char* name = "normal_conjugate_gradient";
-  check(name, options);
-  detail::require_vector(name, b);
-  detail::require_plain(name, b);
+  check(name, b, options);
   Operator apply(name, a, options.damping);
   LinearSolution solution;
   const Scaled right(b);
