@@ -4,8 +4,12 @@ Numbers come from an integer hash of (seed, index), so that all systems get the 
 """
 
 import dataclasses
+import math
 
-import numpy
+try:
+    import numpy
+except ImportError:
+    numpy = None  # names of rows can be read without; only a peer's worker makes numbers
 
 MOMENTUM = 58982.0 / 65536.0  # a multiple of 2^-16, as reversible training executes it
 RATE = 0.01  # of the single training step
@@ -82,7 +86,7 @@ class Net:
         return numpy.arange(batches * self.batch, dtype=numpy.int64) * 7 % 10
 
     def parameter_count(self):
-        return sum(int(numpy.prod(shape)) for shape in self.shapes())
+        return sum(math.prod(shape) for shape in self.shapes())
 
 
 def hyperparameters(net, steps):
