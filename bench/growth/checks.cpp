@@ -57,7 +57,7 @@ int check_memory() {
   checks.linear("steps/checkpointed", {400, 900, 1600}, 10 * state, 10 * 21 * state);
   // log2(65536 / 58982) bits for each weight and step leave in planes of 32 bits, whose blocks round up.
   constexpr double digits = 0.152 / 8 * weights;
-  checks.linear("steps/reversible", {20000, 40000, 60000}, 20000 * 0.9 * digits, 20000 * 1.6 * digits);
+  checks.linear("steps/reversible", {4000, 8000, 12000}, 4000 * 0.9 * digits, 4000 * 1.7 * digits);
   checks.linear("operations/chain", {1000, 2000, 3000}, 1000 * 64.0, 1000 * 320.0);
   return checks.failed();
 }
