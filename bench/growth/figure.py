@@ -3,8 +3,8 @@
 import html
 import math
 
-WIDTH, HEIGHT = 640, 300  # of one panel, the legend included
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 30, 44
+WIDTH, HEIGHT = 700, 300  # of one panel, the legend included
+LEFT, RIGHT, TOP, BOTTOM = 64, 250, 30, 44
 # Okabe and Ito's colours, told apart by everyone.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999", "#7f3c8d", "#117733")
 
