@@ -48,6 +48,14 @@ void add_products(std::vector<Case>& all) {
       {CALL(ht::matmul_add(Tensor::ones({4, 2, 2}), x[1], x[2])), {"(4, 2, 2)", "(2, 2)"}}};
   all.back().empty = {Tensor::ones({2, 2}), Tensor::ones({2, 0}), Tensor::ones({0, 2})};
   all.back().of_empty = "(2, 2)";
+  all.push_back(
+      {"linear", "fff", {m, w, Tensor::ones({2})}, CALL(ht::linear(x[0], x[1], x[2], ht::Activation::tanh))});
+  all.back().refusals = {{CALL(ht::linear(x[0], x[0], x[2])), {"(2, 3)", "(2)", "(in, out)"}},
+                         {CALL(ht::linear(x[0], x[1], Tensor::ones({3}))), {"(3, 2)", "(3)"}},
+                         {CALL(ht::linear(x[2], x[1], x[2])), {"input (2)", "(3, 2)"}},
+                         {CALL(ht::linear(x[0], x[1], Tensor::ones({1, 2}))), {"(1, 2)"}}};
+  all.back().empty = {none(), w, Tensor::ones({2})};
+  all.back().of_empty = "(0, 2)";
   all.push_back({"outer", "ff", {v, v}, CALL(ht::outer(x[0], x[1]))});
   all.back().refusals = {{CALL(ht::outer(x[0], matrix())), {"(3)", "(2, 3)"}}};
   all.back().empty = {Tensor::ones({0}), v};

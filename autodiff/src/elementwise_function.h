@@ -27,4 +27,7 @@ struct ElementwiseFunction {
 Tensor apply_elementwise(const ElementwiseFunction& function, double scalar,
                          std::span<const Operand> operands);
 
+/// The cotangent of tanh's operand from that of its result y: t (1 - y y).
+Tensor tanh_cotangent(Operand t, const Tensor& y);
+
 }  // namespace hypertape::detail

@@ -86,6 +86,13 @@ class Primal {
   const void* attribute_bytes = nullptr;
 };
 
+/// One vector for the cotangents of a node that cuts a vector into pieces, and which of its pieces were given
+/// out to be written.
+struct Joined {
+  Tensor vector;
+  std::uint64_t given = 0;
+};
+
 /// One step of reverse mode: from cotangents of the outputs to gradients of the inputs that need one.
 struct Pull : Primal {
   std::span<Tensor> cotangents;  ///< absent where nothing arrived; for one output always there
@@ -97,8 +104,14 @@ struct Pull : Primal {
   /// adding to it, in the order in which the operations that it stands for would have. To be called once for
   /// inputs that are the same output of a node; what the rule then returns for it contains the sum.
   Tensor take_sum(int input) const;
+  /// Memory, not yet written, in which a product may leave input i's gradient so that nobody copies it later:
+  /// its piece of the vector that was cut by unflatten. Absent if there is none, or if something has arrived.
+  Tensor destination(int input, Dtype dtype) const;
   const Tensor& cotangent() const { return cotangents[0]; }
-  void* walk = nullptr;  ///< for take_sum
+  /// Lets go of output k, which no longer has to be kept while the rule goes on.
+  void drop_output(int k = 0) const noexcept;
+  void* walk = nullptr;            ///< for take_sum and destination
+  const Joined* joined = nullptr;  ///< where destinations were given out
 };
 
 /// One step of forward mode: from tangents of the inputs (absent is zero) to those of the outputs.
@@ -201,8 +214,19 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
 
 /// The tangent of one scope, or null.
 const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept;
+/// gradients[input] = op(a) op(b), for two matrices, accumulated straight onto what has arrived there before.
+void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
+                  bool transpose_b);
+
 /// Appends a tangent; `scope` is above those already there.
 void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent);
+/// Where a piece lies in the vector that unflatten has cut.
+struct Piece {
+  const Shape* shape;
+  std::int64_t offset, total;
+};
+/// Output k of a node made by unflatten; no shape for any other node.
+Piece piece_of(Node& node, std::uint32_t output) noexcept;
 /// An alias with the links of the original that are active.
 Tensor alias_with_links(const Tensor& tensor);
 

@@ -239,6 +239,12 @@ const ElementwiseFunction PullFunction<Op, operand>::function = {
     no_factor,        pull};
 
 }  // namespace
+
+Tensor tanh_cotangent(Operand t, const Tensor& y) {
+  const std::array<Operand, 2> operands{t, Operand(y)};
+  return apply_elementwise(PullFunction<elementwise::Tanh, 0>::function, 0.0, operands);
+}
+
 }  // namespace hypertape::detail
 
 namespace hypertape {

@@ -50,11 +50,10 @@ void move_into(std::span<Tensor> target, TensorList&& source) {
   for (std::size_t i = 0; i < source.size(); ++i) target[i] = std::move(source[i]);
 }
 
+void pull_unflatten(Pull& pull);
+
 constexpr OpRule unflatten_rule = {
-    "unflatten",
-    [](Pull& pull) {
-      pull.gradients[0] = flatten(list_of(pull.cotangents), pull.attributes<PiecesAttributes>().shapes);
-    },
+    "unflatten", pull_unflatten,
     [](Push& push) {
       move_into(push.results, unflatten(push.tangents[0], push.attributes<PiecesAttributes>().shapes));
     },
@@ -125,16 +124,21 @@ Dtype common_dtype(const char* op, const TensorList& list) {
   return first ? first->dtype() : Dtype::float64;
 }
 
-// Copies (or zeros) each tensor into its run of a contiguous target.
+bool lies_in(const Tensor& run, const Tensor& tensor) {
+  return tensor.defined() && tensor.shares_storage_with(run) && tensor.header()->data == run.header()->data &&
+         tensor.header()->contiguous;
+}
+
+// Copies (or zeros) each tensor into its run of a contiguous target, unless it is there already.
 void write_runs(const TensorList& list, const std::vector<Shape>& shapes, Tensor& target) {
   std::int64_t offset = 0;
-  for (std::size_t i = 0; i < list.size(); ++i) {
+  for (std::size_t i = 0; i < list.size(); offset += shapes[i++].size()) {
     const Tensor run = make_view(target, shapes[i], nullptr, offset);
+    if (lies_in(run, list[i])) continue;
     if (list[i].defined())
       backend_of(target).copy(view_of(list[i]), view_of(run));
     else
       backend_of(target).fill(view_of(run), 0.0);
-    offset += shapes[i].size();
   }
 }
 
@@ -174,7 +178,45 @@ Tensor join_pieces(const TensorList& pieces, const JoinAttributes& at) {
   return result;
 }
 
+Tensor flatten_into(Tensor flat, const TensorList& pieces, const std::vector<Shape>& shapes) {
+  write_runs(pieces, shapes, flat);
+  Tensor* out = &flat;
+  finish(flatten_rule, {}, PiecesAttributes{shapes}, pointers(pieces), {&out, 1});
+  return flat;
+}
+
+// Whether the pieces that were given out to be written hold the cotangents. If one does not, a rule went on
+// from what it holds, which somebody may have kept: it must not be written over.
+bool filled_as_given(const Joined& joined, const TensorList& pieces, const std::vector<Shape>& shapes) {
+  std::int64_t offset = 0;
+  std::uint64_t given = joined.given;
+  for (std::size_t i = 0; given != 0; offset += shapes[i++].size(), given >>= 1)
+    if ((given & 1u) && !lies_in(make_view(joined.vector, shapes[i], nullptr, offset), pieces[i]))
+      return false;
+  return true;
+}
+
+void pull_unflatten(Pull& pull) {
+  const auto& shapes = pull.attributes<PiecesAttributes>().shapes;
+  const TensorList pieces = list_of(pull.cotangents);
+  pull.gradients[0] = pull.joined && filled_as_given(*pull.joined, pieces, shapes)
+                          ? flatten_into(pull.joined->vector, pieces, shapes)
+                          : flatten(pieces, shapes);
+}
+
 }  // namespace
+
+Piece piece_of(Node& node, std::uint32_t output) noexcept {
+  if (node.rule != &unflatten_rule) return {nullptr, 0, 0};
+  const auto& shapes = static_cast<const PiecesAttributes*>(node.attributes())->shapes;
+  Piece piece{&shapes[output], 0, 0};
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    if (i == output) piece.offset = piece.total;
+    piece.total += shapes[i].size();
+  }
+  return piece;
+}
+
 }  // namespace detail
 
 TensorList unflatten(const Tensor& flat, const std::vector<Shape>& shapes) {
@@ -210,12 +252,8 @@ Tensor flatten(const TensorList& pieces, const std::vector<Shape>& shapes) {
     if (__builtin_add_overflow(total, shapes[i].size(), &total))
       fail("flatten", "the pieces' sizes overflow");
   }
-  Tensor flat = detail::make_tensor(Shape{total}, detail::common_dtype("flatten", pieces));
-  detail::write_runs(pieces, shapes, flat);
-  Tensor* out = &flat;
-  detail::finish(detail::flatten_rule, {}, detail::PiecesAttributes{shapes}, detail::pointers(pieces),
-                 {&out, 1});
-  return flat;
+  return detail::flatten_into(detail::make_tensor(Shape{total}, detail::common_dtype("flatten", pieces)),
+                              pieces, shapes);
 }
 
 Tensor flatten(const TensorList& pieces) {

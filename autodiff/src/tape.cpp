@@ -136,6 +136,11 @@ std::uint64_t active_scope_of(const Node& node) noexcept {
   return is_active(node.max_scope) ? node.max_scope : 0;
 }
 
+void Pull::drop_output(int k) const noexcept {
+  // The walk's own handle (Unpacked), which is no constant.
+  *const_cast<Tensor*>(outputs[static_cast<std::size_t>(k)]) = Tensor();
+}
+
 bool Pull::needs(int input) const noexcept {
   const Node* target = node->edges()[input].node;
   return target && target->may_serve(scope);

@@ -39,6 +39,7 @@ class PendingTable {
     Node* node = nullptr;  // owned
     Tensor first;
     std::unique_ptr<Tensor[]> rest;  // outputs 1.. of nodes with several
+    std::unique_ptr<Joined> joined;  // for nodes made by unflatten, once a product asks
     Tensor& cotangent(std::uint32_t output) { return output == 0 ? first : rest[output - 1]; }
   };
 
@@ -151,6 +152,24 @@ class Walk {
     return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
   }
 
+  Tensor destination(const Edge& edge, Dtype dtype) {
+    constexpr std::uint32_t most = 64;  // bits of Joined::given
+    const Piece piece = piece_of(*edge.node, edge.output);
+    if (!piece.shape || edge.output >= most) return {};
+    bool fresh = false;
+    PendingTable::Entry& entry = pending_.at(edge.node, fresh);
+    if (fresh) queue_.push({edge.node->number, edge.node});
+    if (entry.cotangent(edge.output).defined()) return {};
+    if (!entry.joined) {
+      entry.joined = std::make_unique<Joined>();
+      entry.joined->vector = make_tensor(Shape{piece.total}, dtype);
+    }
+    const std::uint64_t bit = std::uint64_t{1} << edge.output;
+    if (entry.joined->given & bit) return {};
+    entry.joined->given |= bit;
+    return make_view(entry.joined->vector, *piece.shape, nullptr, piece.offset);
+  }
+
   void run() {
     while (!queue_.empty()) {
       Node* node = queue_.top().node;
@@ -170,6 +189,7 @@ class Walk {
     pull.node = &node;
     pull.scope = scope_.low;
     pull.walk = this;
+    pull.joined = entry.joined.get();
     if (node.output_count == 1) {
       pull.cotangents = {&entry.first, 1};
     } else {
@@ -205,6 +225,10 @@ class Walk {
 }  // namespace
 
 Tensor Pull::take_sum(int input) const { return static_cast<Walk*>(walk)->take_sum(node->edges()[input]); }
+
+Tensor Pull::destination(int input, Dtype dtype) const {
+  return static_cast<Walk*>(walk)->destination(node->edges()[input], dtype);
+}
 
 Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
   if (!tensor.defined() || !is_floating(tensor.dtype())) return tensor;

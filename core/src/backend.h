@@ -57,6 +57,15 @@ struct MomentumViews {
   double rate;
 };
 
+/// The end of a layer: value = activation(value + bias), bias for every row; likewise the tangent, in place.
+/// On entry value, contiguous, holds the product, and tangent, if there is one, the product's tangent.
+struct LayerViews {
+  View value, bias;
+  View tangent{}, bias_tangent{};         ///< without data where there is none
+  bool bias_tangent_alone = false;        ///< the product has no tangent
+  const OpKernels* activation = nullptr;  ///< none
+};
+
 /// What a reduction of booleans gives: a boolean, or for `count` an int64.
 enum class BooleanReduction : std::uint8_t { any, all, count };
 
@@ -105,6 +114,7 @@ class Backend {
   /// one rank of at least 2 and the same leading axes, the operands' perhaps broadcast; target is contiguous.
   virtual void product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
                        bool accumulate) = 0;
+  virtual void finish_layer(const LayerViews& layer) = 0;
 
   /// Maxima along one axis (target: extent 1 there), NaN if there is one; with `finite`, infinite ones become
   /// 0 and so does the maximum of nothing. Not differentiable: for shifts that cancel.

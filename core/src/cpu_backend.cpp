@@ -100,6 +100,9 @@ class CpuBackend final : public Backend {
                bool accumulate) override {
     run_product(a, transpose_a, b, transpose_b, target, accumulate);
   }
+  void finish_layer(const LayerViews& layer) override {
+    for_floating("linear", layer.value.dtype, [&](auto type) { finish_layer_rows<decltype(type)>(layer); });
+  }
 
   void gather_labels(const View& rows, const View& labels, const View& target) override {
     for_floating("gather_labels", rows.dtype,

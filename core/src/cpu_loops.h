@@ -26,6 +26,8 @@ void dot_elements(const View& a, const View& b, const View& target);
 void run_product(const View& a, bool transpose_a, const View& b, bool transpose_b, const View& target,
                  bool accumulate);
 template <class T>
+void finish_layer_rows(const LayerViews& layer);
+template <class T>
 void gather_label_elements(const View& rows, const View& labels, const View& target);
 template <class T>
 void scatter_label_elements(const View& values, const View& labels, const View& target);

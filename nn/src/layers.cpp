@@ -3,7 +3,6 @@
 #include <cmath>
 #include <string>
 
-#include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 
 namespace hypertape::nn {
@@ -15,17 +14,15 @@ Activation activation_from(std::string_view name) {
 }
 
 std::string_view name_of(Activation activation) noexcept {
-  return activation == Activation::tanh ? "tanh" : "relu";
-}
-
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  for (const Tensor* tensor : {&x, &weight, &bias})
-    if (!tensor->defined()) fail("linear", "input, weight or bias is absent");
-  if (x.rank() != 2 || weight.rank() != 2 || bias.rank() != 1 || x.extent(1) != weight.extent(0) ||
-      weight.extent(1) != bias.extent(0))
-    fail("linear", "input ", x.shape(), ", weight ", weight.shape(), " and bias ", bias.shape(),
-         " do not fit; they must be (N, in), (in, out) and (out)");
-  return matmul_add(bias, x, weight);
+  switch (activation) {
+    case Activation::none:
+      return "none";
+    case Activation::tanh:
+      return "tanh";
+    case Activation::relu:
+      return "relu";
+  }
+  return "";
 }
 
 Mlp::Mlp(std::vector<std::int64_t> sizes, Activation activation)
@@ -74,10 +71,9 @@ Tensor Mlp::operator()(const NamedTensors& parameters, const Tensor& input) cons
     fail("mlp", parameters.size(), " parameter tensors given for ", layers(), " layers, which have ",
          2 * layers());
   Tensor x = input;
-  for (std::size_t l = 0; l < layers(); ++l) {
-    x = linear(x, parameters.tensors()[2 * l], parameters.tensors()[2 * l + 1]);
-    if (l + 1 < layers()) x = activation_ == Activation::tanh ? tanh(std::move(x)) : relu(std::move(x));
-  }
+  for (std::size_t l = 0; l < layers(); ++l)
+    x = linear(x, parameters.tensors()[2 * l], parameters.tensors()[2 * l + 1],
+               l + 1 < layers() ? activation_ : Activation::none);
   return x;
 }
 

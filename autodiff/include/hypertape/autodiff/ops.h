@@ -151,6 +151,14 @@ HYPERTAPE_API Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a =
 HYPERTAPE_API Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a = false,
                                 bool transpose_b = false);
 
+/// What a layer applies to its sums.
+enum class Activation : std::uint8_t { none, tanh, relu };
+
+/// activation(x weight + bias) as one operation: x (N, in), weight (in, out), bias (out). Values and
+/// derivatives have the bits of matmul, add and the activation one after another.
+HYPERTAPE_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                            Activation activation = Activation::none);
+
 /// a[i] b[j] at [i, j], for vectors a and b.
 HYPERTAPE_API Tensor outer(const Tensor& a, const Tensor& b);
 

@@ -5,20 +5,19 @@
 #include <string_view>
 #include <vector>
 
+#include "hypertape/autodiff/ops.h"
 #include "hypertape/core/export.h"
 #include "hypertape/core/named_tensors.h"
 #include "hypertape/core/random.h"
 
 namespace hypertape::nn {
 
-enum class Activation : std::uint8_t { tanh, relu };
+using hypertape::Activation;
+using hypertape::linear;
 
 /// "tanh" or "relu"; Error naming the choices otherwise.
 HYPERTAPE_API Activation activation_from(std::string_view name);
 HYPERTAPE_API std::string_view name_of(Activation activation) noexcept;
-
-/// x weight + bias: x (N, in), weight (in, out), bias (out).
-HYPERTAPE_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
 
 /// A multilayer perceptron: linear layers with an activation between them, none after the last.
 ///
