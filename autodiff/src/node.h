@@ -98,7 +98,18 @@ struct Pull : Primal {
   /// inputs that are the same output of a node; what the rule then returns for it contains the sum.
   Tensor take_sum(int input) const;
   const Tensor& cotangent() const { return cotangents[0]; }
-  void* walk = nullptr;  ///< for take_sum
+
+  /// For a rule that can save work where a walk wants nothing of input i's gradient but its tangent (hvp):
+  /// the scope of that tangent, else 0. Such a rule may hand the tangent over with set_tangent, with the bits
+  /// that it has beside the gradient; a rule that does not ask gives the gradient, whose tangent is taken.
+  /// pull_product does both for a gradient that is a matrix product.
+  std::uint64_t tangent_alone(int input) const;
+  void set_tangent(int input, Tensor&& tangent) {
+    gradients[static_cast<std::size_t>(input)] = std::move(tangent);
+    tangents_given |= 1u << input;
+  }
+  void* walk = nullptr;  ///< for take_sum and tangent_alone
+  std::uint32_t tangents_given = 0;
 };
 
 /// One step of forward mode: from tangents of the inputs (absent is zero) to those of the outputs.
@@ -116,6 +127,9 @@ struct OpRule {
   void (*destroy_attributes)(void*) noexcept = nullptr;
   /// The operation's name where several share the rule; null if it is `name`.
   const char* (*name_from)(const void* attributes) noexcept = nullptr;
+  /// One input, whose gradient is a rearrangement or a sum of the cotangents: the tangents of the cotangents
+  /// can be pulled back by themselves.
+  bool moves_cotangents = false;
 };
 
 struct Edge {
@@ -201,6 +215,10 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
 
 /// The tangent of one scope, or null.
 const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept;
+/// gradients[input] = op(a) op(b), for two matrices; or, where that is all that is wanted, its tangent alone.
+void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
+                  bool transpose_b);
+
 /// Appends a tangent; `scope` is above those already there.
 void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent);
 /// An alias with the links of the original that are active.

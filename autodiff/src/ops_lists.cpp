@@ -58,7 +58,9 @@ constexpr OpRule unflatten_rule = {
     [](Push& push) {
       move_into(push.results, unflatten(push.tangents[0], push.attributes<PiecesAttributes>().shapes));
     },
-    destroy_pieces};
+    destroy_pieces,
+    nullptr,
+    true};
 
 constexpr OpRule flatten_rule = {
     "flatten",
@@ -79,7 +81,10 @@ constexpr OpRule unstack_rule = {"unstack",
                                  [](Push& push) {
                                    const auto& at = push.attributes<RowsAttributes>();
                                    move_into(push.results, unstack(push.tangents[0], at.axis));
-                                 }};
+                                 },
+                                 nullptr,
+                                 nullptr,
+                                 true};
 
 constexpr OpRule stack_rule = {"stack",
                                [](Pull& pull) {
@@ -99,7 +104,9 @@ constexpr OpRule split_rule = {
     [](Push& push) {
       move_into(push.results, take_pieces(push.tangents[0], push.attributes<JoinAttributes>()));
     },
-    destroy_join};
+    destroy_join,
+    nullptr,
+    true};
 
 constexpr OpRule concatenate_rule = {
     "concatenate",

@@ -20,10 +20,23 @@ Tensor gradient_b(const Tensor& g, const Tensor& a, const MatmulAttributes& at) 
   return at.transpose_b ? matmul(g, a, true, at.transpose_a) : matmul(a, g, !at.transpose_a, false);
 }
 
+void pull_a(Pull& pull, int input, const Tensor& b, const MatmulAttributes& at) {
+  if (!pull.needs(input)) return;
+  const Tensor& g = pull.cotangent();
+  at.transpose_a ? pull_product(pull, input, b, g, at.transpose_b, true)
+                 : pull_product(pull, input, g, b, false, !at.transpose_b);
+}
+void pull_b(Pull& pull, int input, const Tensor& a, const MatmulAttributes& at) {
+  if (!pull.needs(input)) return;
+  const Tensor& g = pull.cotangent();
+  at.transpose_b ? pull_product(pull, input, g, a, true, at.transpose_a)
+                 : pull_product(pull, input, a, g, !at.transpose_a, false);
+}
+
 void pull_matmul(Pull& pull) {
   const auto& at = pull.attributes<MatmulAttributes>();
-  if (pull.needs(0)) pull.gradients[0] = gradient_a(pull.cotangent(), pull.input(1), at);
-  if (pull.needs(1)) pull.gradients[1] = gradient_b(pull.cotangent(), pull.input(0), at);
+  pull_a(pull, 0, pull.input(1), at);
+  pull_b(pull, 1, pull.input(0), at);
 }
 
 // Adds the product to what is there, if anything is.
@@ -32,12 +45,19 @@ Tensor accumulate(Tensor total, const Tensor& a, const Tensor& b, const MatmulAt
                          : matmul(a, b, at.transpose_a, at.transpose_b);
 }
 
-void push_matmul(Push& push) {
-  const auto& at = push.attributes<MatmulAttributes>();
+// a' b + a b', either of which may be missing.
+Tensor product_tangent(const Tensor* a_tangent, const Tensor& a, const Tensor* b_tangent, const Tensor& b,
+                       const MatmulAttributes& at) {
   Tensor total;
-  if (push.tangents[0].defined()) total = accumulate(std::move(total), push.tangents[0], push.input(1), at);
-  if (push.tangents[1].defined()) total = accumulate(std::move(total), push.input(0), push.tangents[1], at);
-  push.results[0] = std::move(total);
+  if (a_tangent) total = accumulate(std::move(total), *a_tangent, b, at);
+  if (b_tangent) total = accumulate(std::move(total), a, *b_tangent, at);
+  return total;
+}
+const Tensor* if_defined(const Tensor& tensor) { return tensor.defined() ? &tensor : nullptr; }
+
+void push_matmul(Push& push) {
+  push.results[0] = product_tangent(if_defined(push.tangents[0]), push.input(0), if_defined(push.tangents[1]),
+                                    push.input(1), push.attributes<MatmulAttributes>());
 }
 
 constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul};
@@ -45,8 +65,8 @@ constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul};
 // Inputs: c, a, b. The addend takes part as the identity.
 void pull_matmul_add(Pull& pull) {
   const auto& at = pull.attributes<MatmulAttributes>();
-  if (pull.needs(1)) pull.gradients[1] = gradient_a(pull.cotangent(), pull.input(2), at);
-  if (pull.needs(2)) pull.gradients[2] = gradient_b(pull.cotangent(), pull.input(1), at);
+  pull_a(pull, 1, pull.input(2), at);
+  pull_b(pull, 2, pull.input(1), at);
   if (pull.needs(0)) pull.gradients[0] = std::move(pull.cotangents[0]);
 }
 
@@ -94,10 +114,8 @@ void pull_batch(Pull& pull) {
 
 void push_batch(Push& push) {
   const auto& at = push.attributes<BatchAttributes>().matrices;
-  Tensor total;
-  if (push.tangents[0].defined()) total = accumulate(std::move(total), push.tangents[0], push.input(1), at);
-  if (push.tangents[1].defined()) total = accumulate(std::move(total), push.input(0), push.tangents[1], at);
-  push.results[0] = std::move(total);
+  push.results[0] = product_tangent(if_defined(push.tangents[0]), push.input(0), if_defined(push.tangents[1]),
+                                    push.input(1), at);
 }
 
 constexpr OpRule batch_rule = {"matmul", pull_batch, push_batch};
@@ -181,6 +199,19 @@ Tensor matmul_matrices(const Tensor& a, const Tensor& b, bool transpose_a, bool 
 }
 
 }  // namespace
+
+void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
+                  bool transpose_b) {
+  const std::uint64_t scope = pull.tangent_alone(input);
+  if (scope == 0) {
+    pull.gradients[static_cast<std::size_t>(input)] = matmul(a, b, transpose_a, transpose_b);
+    return;
+  }
+  const ScopeMask mask({scope, scope_bound()});
+  pull.set_tangent(input, product_tangent(find_tangent(*a.header(), scope), a,
+                                          find_tangent(*b.header(), scope), b, {transpose_a, transpose_b}));
+}
+
 }  // namespace detail
 
 Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {

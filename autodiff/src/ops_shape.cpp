@@ -21,11 +21,17 @@ constexpr OpRule reshape_rule = {
     },
     [](Push& push) {
       push.results[0] = reshape(push.tangents[0], push.attributes<ReshapeAttributes>().output);
-    }};
+    },
+    nullptr,
+    nullptr,
+    true};
 
 constexpr OpRule contiguous_rule = {"contiguous",
                                     [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                                    [](Push& push) { push.results[0] = contiguous(push.tangents[0]); }};
+                                    [](Push& push) { push.results[0] = contiguous(push.tangents[0]); },
+                                    nullptr,
+                                    nullptr,
+                                    true};
 
 struct PermuteAttributes {
   std::array<std::int8_t, max_rank> axes;
@@ -45,7 +51,10 @@ constexpr OpRule permute_rule = {
     },
     [](Push& push) {
       push.results[0] = permute(push.tangents[0], axes_of(push.attributes<PermuteAttributes>()));
-    }};
+    },
+    nullptr,
+    nullptr,
+    true};
 
 struct ExpandAttributes {
   Shape input, output;
@@ -57,7 +66,10 @@ constexpr OpRule expand_rule = {
     },
     [](Push& push) {
       push.results[0] = expand(push.tangents[0], push.attributes<ExpandAttributes>().output);
-    }};
+    },
+    nullptr,
+    nullptr,
+    true};
 
 Tensor permuted(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes) {
   const Header& header = header_of(op, x);

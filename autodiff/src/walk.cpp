@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <unordered_map>
 
@@ -17,8 +18,12 @@ struct LeafAttributes {
 };
 
 // To outer scopes a leaf is the identity.
-constexpr OpRule leaf_rule = {"leaf", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                              [](Push& push) { push.results[0] = push.tangents[0]; }};
+constexpr OpRule leaf_rule = {"leaf",
+                              [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+                              [](Push& push) { push.results[0] = push.tangents[0]; },
+                              nullptr,
+                              nullptr,
+                              true};
 
 const LeafAttributes* leaf_of(Node& node, std::uint64_t scope) noexcept {
   if (node.rule != &leaf_rule) return nullptr;
@@ -130,25 +135,47 @@ struct ConsumeOnError {
 
 class Walk {
  public:
-  Walk(ScopeRange scope, bool consume, TensorList& leaves)
-      : scope_(scope), consume_(consume), leaves_(leaves) {}
+  Walk(ScopeRange scope, bool consume, TensorList& leaves, WantedTangents wanted)
+      : scope_(scope), consume_(consume), leaves_(leaves), wanted_(std::move(wanted)) {}
 
-  void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent) {
+  /// `is_tangent`: of a cotangent of which only the tangent is wanted.
+  void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent, bool is_tangent = false) {
     if (!node || !node->may_serve(scope_.low) || !cotangent.defined()) return;
-    if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
-      accumulate(leaves_[leaf->index], std::move(cotangent));
+    if (!tangent_alone(*node)) {
+      add(node, output, std::move(cotangent));
       return;
     }
-    bool fresh = false;
-    PendingTable::Entry& entry = pending_.at(node, fresh);
-    if (fresh) queue_.push({node->number, node});
-    accumulate(entry.cotangent(output), std::move(cotangent));
+    if (!is_tangent) {
+      const Tensor* tangent = find_tangent(*cotangent.header(), wanted_.scope);
+      if (!tangent) return;
+      cotangent = Tensor(*tangent);
+    }
+    const ScopeMask mask({wanted_.scope, scope_bound()});
+    add(node, output, std::move(cotangent));
+  }
+
+  /// The scope of the tangent if nothing else is wanted of the node's cotangents, else 0: of a leaf's, and of
+  /// those that only move to such a leaf.
+  std::uint64_t tangent_alone(Node& node) const {
+    if (wanted_.scope == 0) return 0;
+    Node* next = &node;
+    for (int moves = 0; moves < most_moves; ++moves) {
+      if (const LeafAttributes* leaf = leaf_of(*next, scope_.low))
+        return wanted_.alone[leaf->index] ? wanted_.scope : 0;
+      if (!next->rule->moves_cotangents || next->consumed) return 0;
+      next = next->edges()[0].node;
+      if (!next || !next->may_serve(scope_.low)) return 0;
+    }
+    return 0;
   }
 
   Tensor take_sum(const Edge& edge) {
-    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
-    PendingTable::Entry* entry = pending_.find(edge.node);
-    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+    Tensor sum = take(edge);
+    if (!sum.defined() || !tangent_alone(*edge.node)) return sum;
+    // The rule goes on with a gradient that nobody reads, for the tangent's sake.
+    Tensor unread = make_alias(sum);
+    attach_tangent(unread, wanted_.scope, std::move(sum));
+    return unread;
   }
 
   void run() {
@@ -162,6 +189,26 @@ class Walk {
   }
 
  private:
+  // Each question costs its moves: a leaf is reached by a reshape or two, or else counts as not reached.
+  static constexpr int most_moves = 6;
+
+  void add(Node* node, std::uint32_t output, Tensor&& cotangent) {
+    if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
+      accumulate(leaves_[leaf->index], std::move(cotangent));
+      return;
+    }
+    bool fresh = false;
+    PendingTable::Entry& entry = pending_.at(node, fresh);
+    if (fresh) queue_.push({node->number, node});
+    accumulate(entry.cotangent(output), std::move(cotangent));
+  }
+
+  Tensor take(const Edge& edge) {
+    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
+    PendingTable::Entry* entry = pending_.find(edge.node);
+    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+  }
+
   void step(Node& node, PendingTable::Entry& entry) {
     constexpr std::size_t small = 6;
     std::array<Tensor, small> few_gradients;
@@ -183,14 +230,18 @@ class Walk {
                                               : std::span<Tensor>(few_gradients).first(node.input_count);
     // A node that also serves an outer scope is still needed there.
     const bool consume = consume_ && node.min_scope >= scope_.low;
+    const std::uint64_t tangent_scope = tangent_alone(node);
     {
+      std::optional<ScopeMask> mask;
+      if (tangent_scope) mask.emplace(ScopeRange{tangent_scope, scope_bound()});
       const ConsumeOnError guard{consume ? &node : nullptr, std::uncaught_exceptions()};
       const Unpacked saved(node, pull, consume);
       node.rule->pull(pull);
     }
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
       const Edge& edge = node.edges()[i];
-      add_cotangent(edge.node, edge.output, std::move(pull.gradients[i]));
+      add_cotangent(edge.node, edge.output, std::move(pull.gradients[i]),
+                    tangent_scope || (i < 32 && (pull.tangents_given >> i & 1u)));
     }
     if (consume) node.consume();
   }
@@ -198,6 +249,7 @@ class Walk {
   ScopeRange scope_;
   bool consume_;
   TensorList& leaves_;
+  WantedTangents wanted_;
   PendingTable pending_;
   std::priority_queue<Queued> queue_;
 };
@@ -205,6 +257,10 @@ class Walk {
 }  // namespace
 
 Tensor Pull::take_sum(int input) const { return static_cast<Walk*>(walk)->take_sum(node->edges()[input]); }
+
+std::uint64_t Pull::tangent_alone(int input) const {
+  return static_cast<const Walk*>(walk)->tangent_alone(*node->edges()[input].node);
+}
 
 Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
   if (!tensor.defined() || !is_floating(tensor.dtype())) return tensor;
@@ -223,11 +279,12 @@ Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
   return leaf;
 }
 
-TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated) {
+TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated,
+                      WantedTangents wanted) {
   TensorList leaves = std::move(accumulated);
   leaves.resize(graph.inputs);
   const ScopeMask mask(graph.scope);
-  Walk walk(graph.scope, consume, leaves);
+  Walk walk(graph.scope, consume, leaves, std::move(wanted));
   for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
     if (!graph.outputs[k].defined()) continue;
     const Header& header = *graph.outputs[k].header();

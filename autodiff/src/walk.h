@@ -17,9 +17,16 @@ struct Graph {
 /// A leaf of `scope`: the same values as `tensor`, still linked to what outer scopes know of it.
 Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index);
 
+/// What a walk wants of the leaves' gradients beside, or instead of, themselves: their tangents of a scope.
+struct WantedTangents {
+  std::uint64_t scope = 0;  ///< 0: gradients as they are
+  std::vector<bool> alone;  ///< leaf i: nothing but the tangent, which is returned in the gradient's place
+};
+
 /// Gradients of sum_k <cotangents[k], outputs[k]> with respect to the leaves; absent where there is no path.
 /// `accumulated[i]`, if given, is what leaf i's gradient starts from. With `consume` the graph is used up.
-TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated = {});
+TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated = {},
+                      WantedTangents wanted = {});
 
 /// The nodes between leaves and outputs, in topological order: prepared once for many replays.
 class Replay {
