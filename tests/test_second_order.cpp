@@ -2,7 +2,9 @@
 // multiply-adds that each product takes.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "hypertape/nn/layers.h"
 #include "ladder.h"
 #include "products.h"
+#include "thrown.h"
 
 namespace {
 
@@ -262,4 +265,201 @@ TEST_CASE("multiply-adds: first layer F, the rest R: gradient 2F + 3R, hvp 3F + 
     constexpr std::int64_t L = batch * 5 * 3, M = batch * 6 * 5;
     CHECK(multiply_adds([&] { hessian(last); }) == 4 * L + 2 * M + F);
   }
+}
+
+namespace {
+
+/// The j-th of each stack.
+TensorList row_of(const TensorList& stacks, std::int64_t j) {
+  TensorList rows;
+  for (const Tensor& each : stacks)
+    rows.push_back(each.defined() ? ht::unstack(each, 0)[static_cast<std::size_t>(j)] : Tensor());
+  return rows;
+}
+
+TensorList stacks_like(const TensorList& x, std::int64_t count, std::uint32_t stream) {
+  std::vector<TensorList> each;
+  for (std::int64_t j = 0; j < count; ++j)
+    each.push_back(directions(x, stream + 100 * static_cast<std::uint32_t>(j)));
+  TensorList stacks;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    TensorList rows;
+    for (const TensorList& one : each)
+      if (one[i].defined()) rows.push_back(one[i]);
+    stacks.push_back(rows.empty() ? Tensor() : ht::stack(rows, 0));
+  }
+  return stacks;
+}
+
+}  // namespace
+
+TEST_CASE("a linearised gradient has the bits of hvp, and gives a block of vectors the bits of each alone") {
+  for (const Case& each : cases()) {
+    CAPTURE(each.name);
+    const auto linear =
+        ht::linearize([&](const TensorList& x) { return ht::grad(each.f, x); }, each.x).second;
+    for (const std::int64_t count : {1, 3}) {
+      TensorList block = stacks_like(each.x, count, 200);
+      for (const bool some : {false, true}) {
+        if (some) block.front() = Tensor();
+        const TensorList products = linear.block(block);
+        for (std::int64_t j = 0; j < count; ++j) {
+          CHECK(same_bits(row_of(products, j), linear(row_of(block, j))));
+          CHECK(same_bits(row_of(products, j), ht::hvp(each.f, each.x, row_of(block, j))));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a block through every elementwise operation that broadcasts, and through reductions") {
+  const auto f = [](const TensorList& x) {
+    const Tensor wide = ht::multiply_add(x[0], x[1], x[2]) - x[3] * x[0];
+    return TensorList{ht::tanh(wide) / (2.0 + ht::square(x[2])),
+                      ht::sum(wide, {0}),
+                      ht::sum(ht::exp(wide)),
+                      ht::softmax(wide),
+                      ht::permute(ht::expand(x[2], {4, 2, 3}), {2, 0, 1}),
+                      x[1] + x[0],
+                      ht::norm(wide, {1}),
+                      ht::concatenate({wide, x[0]}, 0)};
+  };
+  const TensorList x = {sample({2, 3}, -1, 1, 21), sample({1}, -1, 1, 22), sample({3}, -1, 1, 23),
+                        sample({2, 1}, -1, 1, 24)};
+  const auto linear = ht::linearize(f, x).second;
+  const TensorList block = stacks_like(x, 4, 300), products = linear.block(block);
+  for (std::int64_t j = 0; j < 4; ++j)
+    CHECK(same_bits(row_of(products, j), ht::jvp(f, x, row_of(block, j)).second));
+  // Differentiated itself, through stacked public operations.
+  const auto total = [&](const TensorList& v) {
+    Tensor sum = Tensor::scalar(0.0);
+    for (const Tensor& each : linear.block(v)) sum = sum + ht::sum(ht::square(each));
+    return sum;
+  };
+  const auto one_by_one = [&](const TensorList& v) {
+    Tensor sum = Tensor::scalar(0.0);
+    for (std::int64_t j = 0; j < 4; ++j)
+      for (const Tensor& each : linear(row_of(v, j))) sum = sum + ht::sum(ht::square(each));
+    return sum;
+  };
+  CHECK(ladder::difference(ht::grad(total, block), ht::grad(one_by_one, block)) < 1e-13);
+}
+
+TEST_CASE("a block that does not match is an Error") {
+  const auto linear = ht::linearize([](const TensorList& x) { return x[0] * x[1]; },
+                                    TensorList{sample({3}, -1, 1, 1), sample({3}, -1, 1, 2)})
+                          .second;
+  const Tensor two = sample({2, 3}, -1, 1, 3);
+  expect_text(thrown([&] { linear.block({two, sample({4, 3}, -1, 1, 4)}); }), "(4, 3)");
+  expect_text(thrown([&] { linear.block({sample({3}, -1, 1, 4), two}); }), "[linearize]");
+  expect_text(thrown([&] { linear.block({Tensor::zeros({0, 3}), {}}); }), "at least 1");
+  expect_text(thrown([&] { linear.block({Tensor::scalar(1.0), {}}); }), "first axis");
+  expect_text(thrown([&] { linear.block({ht::astype(two, Dtype::float32), {}}); }), "float32");
+  CHECK_FALSE(linear.block({Tensor(), Tensor()}).defined());
+}
+
+TEST_CASE("Gauss-Newton: the dense J' H J, alone and in blocks, and F + R, then 2F + 4R multiply-adds") {
+  constexpr std::int64_t batch = 6, F = batch * 7 * 5, R = batch * (5 * 4 + 4 * 3);
+  const Net net({7, 5, 4, 3}, ht::nn::Activation::tanh, batch, Dtype::float64);
+  const TensorList w = net.w.tensors(), v = directions(w, 1);
+  const std::vector<ht::Shape> shapes = net.w.shapes();
+  const auto model = [&](const TensorList& x) { return TensorList{net.logits(x)}; };
+  const auto loss = [&](const TensorList& z) { return ht::softmax_cross_entropy(z[0], net.labels); };
+  std::optional<ht::bilevel::CurvatureOperator> product;
+  CHECK(multiply_adds([&] { product = ht::bilevel::gauss_newton_operator(model, loss, w); }) == F + R);
+  for (int k = 0; k < 2; ++k) CHECK(multiply_adds([&] { (*product)(v); }) == 2 * F + 4 * R);
+
+  // J row by row from pullbacks of unit cotangents, H from p - p p' by hand.
+  const auto [z, pullback] = ht::vjp(model, w);
+  const std::vector<double> logits = ladder::elements(z[0]);
+  constexpr std::size_t rows = static_cast<std::size_t>(batch), classes = 3, outputs = rows * classes;
+  std::vector<std::vector<double>> jacobian;
+  for (std::size_t o = 0; o < outputs; ++o) {
+    std::vector<double> unit(outputs);
+    unit[o] = 1.0;
+    jacobian.push_back(
+        ladder::elements(ht::flatten(pullback({Tensor::from(unit, ht::Shape{batch, 3})}), shapes)));
+  }
+  const std::size_t weights = jacobian.front().size();
+  const std::vector<double> direction = ladder::elements(ht::flatten(v, shapes));
+  std::vector<long double> along(outputs), curved(outputs), expected(weights);
+  for (std::size_t o = 0; o < outputs; ++o)
+    for (std::size_t i = 0; i < weights; ++i)
+      along[o] += static_cast<long double>(jacobian[o][i]) * direction[i];
+  for (std::size_t n = 0; n < rows; ++n) {
+    long double total = 0.0L, mean = 0.0L;
+    std::vector<long double> p(classes);
+    for (std::size_t c = 0; c < classes; ++c)
+      total += p[c] = std::exp(static_cast<long double>(logits[n * classes + c]));
+    for (std::size_t c = 0; c < classes; ++c) mean += (p[c] /= total) * along[n * classes + c];
+    for (std::size_t c = 0; c < classes; ++c)
+      curved[n * classes + c] = p[c] * (along[n * classes + c] - mean) / static_cast<long double>(batch);
+  }
+  for (std::size_t o = 0; o < outputs; ++o)
+    for (std::size_t i = 0; i < weights; ++i) expected[i] += jacobian[o][i] * curved[o];
+  const std::vector<double> got = ladder::elements(ht::flatten((*product)(v), shapes));
+  for (std::size_t i = 0; i < weights; ++i)
+    CHECK(std::abs(got[i] - static_cast<double>(expected[i])) <= 1e-12);
+
+  const TensorList block = stacks_like(w, 3, 400), products = product->block(block);
+  for (std::int64_t j = 0; j < 3; ++j) CHECK(same_bits(row_of(products, j), (*product)(row_of(block, j))));
+  // Without curvature or without a path the result is absent, hence zero.
+  const auto linear_loss = [](const TensorList& y) { return ht::sum(y[0]); };
+  const auto flat = ht::bilevel::gauss_newton_operator(model, linear_loss, w);
+  for (const Tensor& each : flat(v)) CHECK_FALSE(each.defined());
+  for (const Tensor& each : flat.block(block)) CHECK_FALSE(each.defined());
+  const auto nothing = [](const TensorList&) { return Tensor::scalar(1.0); };
+  expect_text(thrown([&] { ht::bilevel::gauss_newton_operator(model, nothing, w); }),
+              "[gauss_newton_operator]");
+  expect_text(thrown([&] { ht::bilevel::gauss_newton_operator({}, loss, w); }), "no model");
+  expect_text(thrown([&] { ht::bilevel::gauss_newton_operator(model, {}, w); }), "no loss");
+}
+
+TEST_CASE("a Hessian operator takes blocks; of a quadratic form it is the matrix") {
+  const Tensor a = sample({4, 4}, -1, 1, 31), matrix = a + ht::transpose(a);
+  const auto form = [&](const TensorList& w) { return 0.5 * ht::dot(w[0], ht::matmul(matrix, w[0])); };
+  const auto hessian = ht::bilevel::hessian_operator(form, {sample({4}, -1, 1, 32)});
+  const Tensor unit = ht::diag(Tensor::ones({4}));
+  CHECK(ladder::difference(hessian.block({unit}), {matrix}) < 1e-15);
+}
+
+TEST_CASE("a Neumann series has the same bits plain and while it is being differentiated") {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64})
+    for (const double momentum : {0.0, 0.7}) {
+      const Tensor scale = ht::random({70000}, ht::Distribution::uniform, {5}, dtype);
+      const TensorList b = {ht::random({70000}, ht::Distribution::normal, {6}, dtype),
+                            ht::random({3, 5}, ht::Distribution::normal, {7}, dtype)};
+      const ht::bilevel::LinearMap a = [&](const TensorList& x) { return TensorList{scale * x[0], x[1]}; };
+      const ht::bilevel::NeumannOptions options{.rate = 0.3, .terms = 5, .momentum = momentum};
+      const ht::bilevel::LinearSolution plain = ht::bilevel::neumann_series(a, b, options);
+      ht::bilevel::LinearSolution recorded;
+      ht::vjp(
+          [&](const TensorList& right) {
+            recorded = ht::bilevel::neumann_series(a, right, options);
+            return recorded.x;
+          },
+          b);
+      CHECK(same_bits(plain.x, recorded.x));
+      CHECK(plain.residuals == recorded.residuals);
+      // The residual of the iterate before the last, from its definition.
+      const TensorList before =
+          ht::bilevel::neumann_series(a, b, {.rate = 0.3, .terms = 4, .momentum = momentum}).x;
+      const TensorList product = a(before);
+      double error = 0.0, size = 0.0;
+      for (std::size_t i = 0; i < b.size(); ++i) {
+        const std::vector<double> r = ladder::elements(ht::astype(b[i] - product[i], Dtype::float64)),
+                                  right = ladder::elements(ht::astype(b[i], Dtype::float64));
+        for (const double each : r) error += each * each;
+        for (const double each : right) size += each * each;
+      }
+      const double expected = std::sqrt(error / size);
+      CHECK(std::abs(plain.residuals.back() - expected) <=
+            (dtype == Dtype::float32 ? 1e-5 : 1e-13) * expected);
+      // Numbers whose squares leave the dtype's range.
+      const double tiny = dtype == Dtype::float32 ? 1e-30 : 1e-200;
+      const ht::bilevel::LinearSolution small =
+          ht::bilevel::neumann_series(a, {b[0] * tiny, b[1] * tiny}, options);
+      CHECK(std::abs(small.residuals.back() - expected) <=
+            (dtype == Dtype::float32 ? 1e-5 : 1e-13) * expected);
+    }
 }

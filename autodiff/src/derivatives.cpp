@@ -110,20 +110,32 @@ TensorList pull_scalar(GraphState& state) {
   return pull_recorded(state, {Tensor::full(output.shape(), 1.0, output.dtype())}, true);
 }
 
-TensorList push_recorded(GraphState& state, const TensorList& tangents) {
+TensorList push_recorded(GraphState& state, const TensorList& tangents, bool stacked) {
   if (tangents.size() != state.graph.inputs)
     fail("linearize", tangents.size(), " tangents given for ", state.graph.inputs, " inputs");
+  std::int64_t block = 0;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!tangents[i].defined()) continue;
     const GraphState::Form& form = state.forms[i];
     if (!form.defined) fail("linearize", "tangent ", i, " is given for an absent input");
     require_floating("linearize", tangents[i]);
+    if (stacked) {
+      const Shape shape = tangents[i].shape();
+      if (block == 0 && shape.rank() > 0) block = shape[0];
+      if (block == 0 || shape != stacked_shape(block, form.shape) || tangents[i].dtype() != form.dtype)
+        fail("linearize", "the stack of tangents ", i, " has shape ", shape, " and dtype ",
+             tangents[i].dtype(), ", but ", block, " tangents of an input of shape ", form.shape,
+             " and dtype ", form.dtype,
+             " are expected along its first axis; all stacks have one length, "
+             "at least 1");
+      continue;
+    }
     if (tangents[i].shape() != form.shape || tangents[i].dtype() != form.dtype)
       fail("linearize", "tangent ", i, " has shape ", tangents[i].shape(), " and dtype ", tangents[i].dtype(),
            ", but the input has shape ", form.shape, " and dtype ", form.dtype);
   }
   if (!state.replay) state.replay.emplace(state.graph);
-  return (*state.replay)(state.graph, tangents);
+  return (*state.replay)(state.graph, tangents, block);
 }
 
 namespace {

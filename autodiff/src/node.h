@@ -114,9 +114,13 @@ struct Pull : Primal {
 
 /// One step of forward mode: from tangents of the inputs (absent is zero) to those of the outputs.
 struct Push : Primal {
-  std::span<const Tensor> tangents;
-  std::span<Tensor> results;  ///< absent means zero
+  std::span<Tensor> tangents;  ///< the rule's own handles: what it moves out of may lend its memory
+  std::span<Tensor> results;   ///< absent means zero
+  std::int64_t block = 0;      ///< for push_block: the number of tangents
 };
+
+/// The shape of `count` tensors stacked along a new first axis.
+Shape stacked_shape(std::int64_t count, const Shape& shape);
 
 /// The derivative rules of an operation, written with public operations, so that they can be recorded again.
 struct OpRule {
@@ -130,6 +134,9 @@ struct OpRule {
   /// One input, whose gradient is a rearrangement or a sum of the cotangents: the tangents of the cotangents
   /// can be pulled back by themselves.
   bool moves_cotangents = false;
+  /// push for several tangents at once, which each of `tangents` and `results` holds stacked along a first
+  /// axis; every result has the bits that push would give it. Null: push is called for one after another.
+  void (*push_block)(Push&) = nullptr;
 };
 
 struct Edge {

@@ -60,7 +60,8 @@ void push_matmul(Push& push) {
                                     push.input(1), push.attributes<MatmulAttributes>());
 }
 
-constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul};
+// A stack of tangents is a batch of products, against one matrix.
+constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul, nullptr, nullptr, false, push_matmul};
 
 // Inputs: c, a, b. The addend takes part as the identity.
 void pull_matmul_add(Pull& pull) {
@@ -72,13 +73,14 @@ void pull_matmul_add(Pull& pull) {
 
 void push_matmul_add(Push& push) {
   const auto& at = push.attributes<MatmulAttributes>();
-  Tensor total = push.tangents[0];
+  Tensor total = std::move(push.tangents[0]);
   if (push.tangents[1].defined()) total = accumulate(std::move(total), push.tangents[1], push.input(2), at);
   if (push.tangents[2].defined()) total = accumulate(std::move(total), push.input(1), push.tangents[2], at);
   push.results[0] = std::move(total);
 }
 
-constexpr OpRule matmul_add_rule = {"matmul_add", pull_matmul_add, push_matmul_add};
+constexpr OpRule matmul_add_rule = {"matmul_add", pull_matmul_add, push_matmul_add, nullptr,
+                                    nullptr,      false,           push_matmul_add};
 
 // Batches: the products' gradients have every batch axis of the result, of which an operand that was
 // broadcast gets the sum.
@@ -130,7 +132,7 @@ void pull_batch_add(Pull& pull) {
 
 void push_batch_add(Push& push) {
   const auto& at = push.attributes<BatchAttributes>().matrices;
-  Tensor total = push.tangents[0];
+  Tensor total = std::move(push.tangents[0]);
   if (push.tangents[1].defined()) total = accumulate(std::move(total), push.tangents[1], push.input(2), at);
   if (push.tangents[2].defined()) total = accumulate(std::move(total), push.input(1), push.tangents[2], at);
   push.results[0] = std::move(total);

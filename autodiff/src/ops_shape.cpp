@@ -24,7 +24,11 @@ constexpr OpRule reshape_rule = {
     },
     nullptr,
     nullptr,
-    true};
+    true,
+    [](Push& push) {
+      const Shape shape = stacked_shape(push.block, push.attributes<ReshapeAttributes>().output);
+      push.results[0] = reshape(push.tangents[0], shape);
+    }};
 
 constexpr OpRule contiguous_rule = {"contiguous",
                                     [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
@@ -54,7 +58,12 @@ constexpr OpRule permute_rule = {
     },
     nullptr,
     nullptr,
-    true};
+    true,
+    [](Push& push) {
+      std::vector<std::int64_t> axes{0};
+      for (const std::int64_t axis : axes_of(push.attributes<PermuteAttributes>())) axes.push_back(axis + 1);
+      push.results[0] = permute(push.tangents[0], axes);
+    }};
 
 struct ExpandAttributes {
   Shape input, output;
@@ -69,7 +78,15 @@ constexpr OpRule expand_rule = {
     },
     nullptr,
     nullptr,
-    true};
+    true,
+    [](Push& push) {
+      const auto& at = push.attributes<ExpandAttributes>();
+      std::vector<std::int64_t> aligned(static_cast<std::size_t>(at.output.rank() - at.input.rank()), 1);
+      aligned.insert(aligned.end(), at.input.begin(), at.input.end());
+      const Shape each(std::span<const std::int64_t>{aligned});
+      push.results[0] = expand(reshape(push.tangents[0], stacked_shape(push.block, each)),
+                               stacked_shape(push.block, at.output));
+    }};
 
 Tensor permuted(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes) {
   const Header& header = header_of(op, x);

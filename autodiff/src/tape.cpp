@@ -136,6 +136,12 @@ std::uint64_t active_scope_of(const Node& node) noexcept {
   return is_active(node.max_scope) ? node.max_scope : 0;
 }
 
+Shape stacked_shape(std::int64_t count, const Shape& shape) {
+  std::vector<std::int64_t> extents{count};
+  extents.insert(extents.end(), shape.begin(), shape.end());
+  return Shape(std::span<const std::int64_t>(extents));
+}
+
 bool Pull::needs(int input) const noexcept {
   const Node* target = node->edges()[input].node;
   return target && target->may_serve(scope);

@@ -310,53 +310,94 @@ Replay::Replay(const Graph& graph) {
   }
   std::sort(reached.begin(), reached.end(), [](Node* a, Node* b) { return a->number < b->number; });
   for (std::size_t i = 0; i < reached.size(); ++i) position[reached[i]] = static_cast<std::uint32_t>(i);
-  const auto source_of = [&](Node* node, std::uint32_t output) -> Source {
-    const auto found = node ? position.find(node) : position.end();
-    if (found == position.end()) return {};
-    return {found->second, output, true};
-  };
   for (Node* node : reached) {
     const LeafAttributes* leaf = leaf_of(*node, graph.scope.low);
-    steps_.push_back({node, static_cast<std::uint32_t>(sources_.size()),
+    steps_.push_back({node, static_cast<std::uint32_t>(sources_.size()), places_,
                       leaf ? static_cast<std::int64_t>(leaf->index) : -1});
+    places_ += node->output_count;
     if (leaf) continue;
-    for (std::uint32_t i = 0; i < node->input_count; ++i)
-      sources_.push_back(source_of(node->edges()[i].node, node->edges()[i].output));
+    most_inputs_ = std::max(most_inputs_, node->input_count);
+    sources_.resize(sources_.size() + node->input_count);
   }
+  const auto source_of = [&](Node* node, std::uint32_t output) -> Source {
+    const auto found = node ? position.find(node) : position.end();
+    return {found == position.end() ? nowhere : steps_[found->second].first_place + output, false};
+  };
+  for (const Step& step : steps_)
+    for (std::uint32_t i = 0; step.leaf < 0 && i < step.node->input_count; ++i)
+      sources_[step.first_source + i] = source_of(step.node->edges()[i].node, step.node->edges()[i].output);
   for (const Tensor& output : graph.outputs)
     outputs_.push_back(output.defined()
                            ? source_of(static_cast<Node*>(output.header()->node), output.header()->output)
                            : Source{});
+  std::vector<bool> read(places_);
+  const auto mark = [&](Source& source) {
+    if (source.place == nowhere) return;
+    source.last = !read[source.place];
+    read[source.place] = true;
+  };
+  std::for_each(outputs_.rbegin(), outputs_.rend(), mark);
+  std::for_each(sources_.rbegin(), sources_.rend(), mark);
 }
 
-TensorList Replay::operator()(const Graph& graph, const TensorList& tangents) const {
+namespace {
+
+// One tangent after another, for rules that know no blocks.
+void push_each(const OpRule& rule, const Push& push, std::int64_t block) {
+  std::vector<TensorList> rows(push.tangents.size());
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    if (push.tangents[i].defined()) rows[i] = unstack(push.tangents[i], 0);
+  std::vector<TensorList> results(push.results.size());
+  for (std::size_t j = 0; j < static_cast<std::size_t>(block); ++j) {
+    TensorList tangents(rows.size()), one(results.size());
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      if (!rows[i].empty()) tangents[i] = std::move(rows[i][j]);
+    Push single = push;
+    single.tangents = tangents;
+    single.results = one;
+    rule.push(single);
+    for (std::size_t k = 0; k < one.size(); ++k)
+      if (one[k].defined()) results[k].push_back(std::move(one[k]));
+  }
+  for (std::size_t k = 0; k < results.size(); ++k)
+    if (!results[k].empty()) push.results[k] = stack(results[k], 0);
+}
+
+}  // namespace
+
+TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, std::int64_t block) const {
   const ScopeMask mask(graph.scope);
-  std::vector<TensorList> known(steps_.size());
-  const auto tangent_of = [&](const Source& source) -> Tensor {
-    return source.present && !known[source.step].empty() ? known[source.step][source.output] : Tensor();
+  TensorList known(places_), incoming(most_inputs_);
+  const auto take = [&](const Source& source) -> Tensor {
+    if (source.place == nowhere) return {};
+    return source.last ? std::move(known[source.place]) : known[source.place];
   };
-  for (std::size_t s = 0; s < steps_.size(); ++s) {
-    Node& node = *steps_[s].node;
-    if (steps_[s].leaf >= 0) {
-      known[s] = {tangents[static_cast<std::size_t>(steps_[s].leaf)]};
+  for (const Step& step : steps_) {
+    Node& node = *step.node;
+    if (step.leaf >= 0) {
+      known[step.first_place] = tangents[static_cast<std::size_t>(step.leaf)];
       continue;
     }
-    TensorList incoming(node.input_count);
     bool any = false;
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
-      incoming[i] = tangent_of(sources_[steps_[s].first_source + i]);
+      incoming[i] = take(sources_[step.first_source + i]);
       any |= incoming[i].defined();
     }
     if (!any) continue;
-    known[s].resize(node.output_count);
     Push push;
     const Unpacked saved(node, push, false);
-    push.tangents = incoming;
-    push.results = known[s];
-    node.rule->push(push);
+    push.tangents = std::span(incoming).first(node.input_count);
+    push.results = std::span(known).subspan(step.first_place, node.output_count);
+    push.block = block;
+    if (block == 0)
+      node.rule->push(push);
+    else if (node.rule->push_block)
+      node.rule->push_block(push);
+    else
+      push_each(*node.rule, push, block);
   }
   TensorList results;
-  for (const Source& source : outputs_) results.push_back(tangent_of(source));
+  for (const Source& source : outputs_) results.push_back(take(source));
   return results;
 }
 

@@ -56,7 +56,7 @@ HYPERTAPE_API TensorList pull_recorded(GraphState& state, const TensorList& cota
                                        TensorList accumulated = {});
 /// The gradient of a function's only output, of one element; uses the graph up.
 HYPERTAPE_API TensorList pull_scalar(GraphState& state);
-HYPERTAPE_API TensorList push_recorded(GraphState& state, const TensorList& tangents);
+HYPERTAPE_API TensorList push_recorded(GraphState& state, const TensorList& tangents, bool stacked = false);
 HYPERTAPE_API std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
                                                               const TensorList& tangents);
 
@@ -179,6 +179,13 @@ class LinearOf {
   explicit LinearOf(std::shared_ptr<detail::GraphState> state) : state_(std::move(state)) {}
   Y operator()(const X& tangent) const {
     return detail::from_list<Y>(detail::push_recorded(*state_, detail::as_list(tangent)));
+  }
+  /// J times k vectors at once: each tensor of `tangents` holds k tangents stacked along a new first axis,
+  /// and each tensor of the result k results, with the bits that they have one by one. The graph is walked
+  /// once, and the stored factors meet all k in one batch of products; memory grows with k. Tensors on the
+  /// way may have one axis less than otherwise.
+  Y block(const X& tangents) const {
+    return detail::from_list<Y>(detail::push_recorded(*state_, detail::as_list(tangents), true));
   }
 
  private:
