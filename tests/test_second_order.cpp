@@ -441,6 +441,12 @@ TEST_CASE("a Neumann series has the same bits plain and while it is being differ
           b);
       CHECK(same_bits(plain.x, recorded.x));
       CHECK(plain.residuals == recorded.residuals);
+      {
+        const ladder::Threads two(2);
+        const ht::bilevel::LinearSolution parallel = ht::bilevel::neumann_series(a, b, options);
+        CHECK(same_bits(plain.x, parallel.x));
+        CHECK(plain.residuals == parallel.residuals);
+      }
       // The residual of the iterate before the last, from its definition.
       const TensorList before =
           ht::bilevel::neumann_series(a, b, {.rate = 0.3, .terms = 4, .momentum = momentum}).x;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <queue>
 #include <unordered_map>
 
@@ -150,7 +149,6 @@ class Walk {
       if (!tangent) return;
       cotangent = Tensor(*tangent);
     }
-    const ScopeMask mask({wanted_.scope, scope_bound()});
     add(node, output, std::move(cotangent));
   }
 
@@ -230,10 +228,9 @@ class Walk {
                                               : std::span<Tensor>(few_gradients).first(node.input_count);
     // A node that also serves an outer scope is still needed there.
     const bool consume = consume_ && node.min_scope >= scope_.low;
-    const std::uint64_t tangent_scope = tangent_alone(node);
+    // Then the cotangents are tangents, and what the rule makes of them is.
+    const bool tangents = tangent_alone(node) != 0;
     {
-      std::optional<ScopeMask> mask;
-      if (tangent_scope) mask.emplace(ScopeRange{tangent_scope, scope_bound()});
       const ConsumeOnError guard{consume ? &node : nullptr, std::uncaught_exceptions()};
       const Unpacked saved(node, pull, consume);
       node.rule->pull(pull);
@@ -241,7 +238,7 @@ class Walk {
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
       const Edge& edge = node.edges()[i];
       add_cotangent(edge.node, edge.output, std::move(pull.gradients[i]),
-                    tangent_scope || (i < 32 && (pull.tangents_given >> i & 1u)));
+                    tangents || (i < 32 && (pull.tangents_given >> i & 1u)));
     }
     if (consume) node.consume();
   }
