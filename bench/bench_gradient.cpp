@@ -7,6 +7,7 @@
 #include <cblas.h>
 
 #include "hypertape/autodiff/derivatives.h"
+#include "hypertape/bilevel/linear.h"
 #include "measure.h"
 #include "nets.h"
 
@@ -83,6 +84,11 @@ class Workload {
       return grad([&](const TensorList& inner) { return loss(inner); }, w);
     };
     return linearize(gradient, w_).second;
+  }
+  bilevel::CurvatureOperator gauss_newton() const {
+    return bilevel::gauss_newton_operator(
+        [this](const TensorList& w) { return TensorList{mlp_(weights_.with(w), data_.rows)}; },
+        [this](const TensorList& z) { return softmax_cross_entropy(z.front(), data_.labels); }, w_);
   }
   const TensorList& direction() const { return v_; }
 
@@ -188,6 +194,31 @@ void linearised(benchmark::State& state, const Case& c) {
            {{"of_products", [&] { work.products(); }}, {"of_gradient", [&] { work.gradient(); }}});
 }
 
+// `count` products at once.
+template <int count>
+void linearised_block(benchmark::State& state, const Case& c) {
+  const Threads set(c.threads);
+  const Workload work(c);
+  const auto operation = work.linearised();
+  TensorList block;
+  for (const Tensor& v : work.direction()) block.push_back(stack(TensorList(count, v)));
+  const auto one_by_one = [&] {
+    for (int k = 0; k < count; ++k) benchmark::DoNotOptimize(operation(work.direction()).front().header());
+  };
+  in_turns(state, [&] { benchmark::DoNotOptimize(operation.block(block).front().header()); },
+           {{"of_one_by_one", one_by_one}});
+}
+
+void gauss_newton(benchmark::State& state, const Case& c) {
+  const Threads set(c.threads);
+  const Workload work(c);
+  const auto operation = work.gauss_newton();
+  in_turns(state, [&] { benchmark::DoNotOptimize(operation(work.direction()).front().header()); },
+           {{"of_products", [&] { work.products(); }}, {"of_gradient", [&] { work.gradient(); }}});
+  const auto [f, r] = work_of(c.net);
+  state.counters["floor"] = (2 * f + 4 * r) / (2 * f + 3 * r);
+}
+
 void register_rows() {
   const std::vector<std::pair<std::string, void (*)(benchmark::State&, const Case&)>> rows{
       {"products_by_plain_blas", plain_blas},
@@ -196,7 +227,10 @@ void register_rows() {
       {"gradient_with_l2", penalised_gradient},
       {"hvp", hessian_vector_product},
       {"gradient_hvp_mixed", all_three},
-      {"linearised_hvp", linearised}};
+      {"linearised_hvp", linearised},
+      {"linearised_hvp_4", linearised_block<4>},
+      {"linearised_hvp_16", linearised_block<16>},
+      {"gauss_newton", gauss_newton}};
   for (const Net& net : nets())
     for (const Dtype dtype : {Dtype::float64, Dtype::float32})
       for_thread_counts([&](int threads) {

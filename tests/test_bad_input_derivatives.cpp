@@ -45,7 +45,7 @@ TEST_CASE("bad input to derivatives of scalars: outputs and inputs that have non
   expect_error([&] { ht::value_and_grad(energy, Tensor::zeros({3}, Dtype::int64)); },
                {"[exp]", "int64", "(3)"});
   expect_error([&] { ht::hvp([](const Tensor& z) { return ht::exp(z); }, x, x); },
-               {"[value_and_grad]", "(3)"});
+               {"[hvp]", "one element", "(3)"});
   // An integer input has no derivative, nor has one that is not used.
   CHECK_FALSE(
       ht::grad([&](const Tensor& at) { return ht::sum(ht::take(x, at)); }, Tensor::from<std::int64_t>({1})));
@@ -81,7 +81,7 @@ TEST_CASE("bad input to vjp, jvp and linearize: cotangents and tangents that do 
   expect_error([&] { ht::jvp(f, Tensor(), x); }, {"[jvp]", "absent"});
   expect_error([&] { ht::jvp(square_list, TensorList{x}, TensorList{}); },
                {"[jvp]", "0 tangents", "1 inputs"});
-  expect_error([&] { ht::hvp(energy, x, other); }, {"[jvp]", "(4)", "(3)"});
+  expect_error([&] { ht::hvp(energy, x, other); }, {"[hvp]", "(4)", "(3)"});
   CHECK_FALSE(ht::jvp(f, x, Tensor()).second);
 
   const auto linear = ht::linearize(f, x).second;

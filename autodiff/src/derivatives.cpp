@@ -110,39 +110,111 @@ TensorList pull_scalar(GraphState& state) {
   return pull_recorded(state, {Tensor::full(output.shape(), 1.0, output.dtype())}, true);
 }
 
-TensorList push_recorded(GraphState& state, const TensorList& tangents) {
+TensorList push_recorded(GraphState& state, const TensorList& tangents, bool stacked) {
   if (tangents.size() != state.graph.inputs)
     fail("linearize", tangents.size(), " tangents given for ", state.graph.inputs, " inputs");
+  std::int64_t block = 0;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!tangents[i].defined()) continue;
     const GraphState::Form& form = state.forms[i];
     if (!form.defined) fail("linearize", "tangent ", i, " is given for an absent input");
     require_floating("linearize", tangents[i]);
+    if (stacked) {
+      const Shape shape = tangents[i].shape();
+      if (block == 0 && shape.rank() > 0) block = shape[0];
+      if (block == 0 || shape != stacked_shape(block, form.shape) || tangents[i].dtype() != form.dtype)
+        fail("linearize", "the stack of tangents ", i, " has shape ", shape, " and dtype ",
+             tangents[i].dtype(), ", but ", block, " tangents of an input of shape ", form.shape,
+             " and dtype ", form.dtype,
+             " are expected along its first axis; all stacks have one length, "
+             "at least 1");
+      continue;
+    }
     if (tangents[i].shape() != form.shape || tangents[i].dtype() != form.dtype)
       fail("linearize", "tangent ", i, " has shape ", tangents[i].shape(), " and dtype ", tangents[i].dtype(),
            ", but the input has shape ", form.shape, " and dtype ", form.dtype);
   }
   if (!state.replay) state.replay.emplace(state.graph);
-  return (*state.replay)(state.graph, tangents);
+  return (*state.replay)(state.graph, tangents, block);
 }
 
-std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
-                                                const TensorList& tangents) {
-  if (tangents.size() != x.size()) fail("jvp", tangents.size(), " tangents given for ", x.size(), " inputs");
-  const TangentScope open;
-  const std::uint64_t scope = open.id();
+namespace {
+
+TensorList with_tangents(const char* operation, const TensorList& x, const TensorList& tangents,
+                         std::uint64_t scope) {
+  if (tangents.size() != x.size())
+    fail(operation, tangents.size(), " tangents given for ", x.size(), " inputs");
   TensorList inputs(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
     inputs[i] = x[i];
     if (!tangents[i].defined()) continue;
-    require_same_dtype("jvp", x[i], tangents[i]);
+    require_same_dtype(operation, x[i], tangents[i]);
     if (x[i].shape() != tangents[i].shape())
-      fail("jvp", "tangent ", i, " has shape ", tangents[i].shape(), ", but the input has shape ",
+      fail(operation, "tangent ", i, " has shape ", tangents[i].shape(), ", but the input has shape ",
            x[i].shape());
     links_of(x[i]);  // refuses a variable whose outer derivative would be lost
     inputs[i] = alias_with_links(x[i]);
     attach_tangent(inputs[i], scope, tangents[i]);
   }
+  return inputs;
+}
+
+}  // namespace
+
+DualGradients dual_gradients(const char* operation, ListFunction f, const TensorList& x,
+                             const TensorList& tangents, const std::vector<Wanted>& wanted) {
+  const TangentScope open;
+  const std::uint64_t scope = open.id();
+  const TensorList inputs = with_tangents(operation, x, tangents, scope);
+  TensorList differentiated;
+  std::vector<std::size_t> places;
+  WantedTangents alone{scope, {}};
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (wanted[i] == Wanted::nothing) continue;
+    differentiated.push_back(inputs[i]);
+    places.push_back(i);
+    alone.alone.push_back(wanted[i] == Wanted::tangent);
+  }
+  const RecordedFunction recorded = record_function(
+      [&](const TensorList& leaves) {
+        if (leaves.size() == inputs.size()) return f(leaves);
+        TensorList all = inputs;
+        for (std::size_t k = 0; k < leaves.size(); ++k) all[places[k]] = leaves[k];
+        return f(all);
+      },
+      differentiated);
+  require_scalar(operation, recorded.values);
+  DualGradients result{TensorList(x.size()), TensorList(x.size())};
+  GraphState& state = *recorded.state;
+  const Tensor& value = state.graph.outputs.front();
+  if (!value.header()->node) return result;
+  const Tensor one = Tensor::full(value.shape(), 1.0, value.dtype());
+  state.consumed = true;
+  TensorList pulled = pull_graph(state.graph, {one}, true, {}, alone);
+  for (std::size_t k = 0; k < pulled.size(); ++k) {
+    Tensor& gradient = pulled[k];
+    if (!gradient.defined()) continue;
+    if (alone.alone[k]) {
+      result.tangents[places[k]] = std::move(gradient);
+      continue;
+    }
+    if (const Tensor* tangent = find_tangent(*gradient.header(), scope))
+      result.tangents[places[k]] = *tangent;
+    result.gradients[places[k]] = without_scopes(std::move(gradient), scope);
+  }
+  return result;
+}
+
+TensorList hessian_product(const char* operation, ListFunction f, const TensorList& x,
+                           const TensorList& tangents) {
+  return dual_gradients(operation, f, x, tangents, std::vector<Wanted>(x.size(), Wanted::tangent)).tangents;
+}
+
+std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
+                                                const TensorList& tangents) {
+  const TangentScope open;
+  const std::uint64_t scope = open.id();
+  const TensorList inputs = with_tangents("jvp", x, tangents, scope);
   TensorList outputs = f(inputs);
   TensorList results(outputs.size());
   for (std::size_t k = 0; k < outputs.size(); ++k) {

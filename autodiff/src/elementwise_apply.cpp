@@ -2,6 +2,7 @@
 // rules of its nodes.
 #include "elementwise_function.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -61,24 +62,38 @@ void pull_elementwise(Pull& pull) {
   }
 }
 
+// With the extents 1 that align it with results of `rank` axes, behind the first axis of a stack.
+Tensor aligned(const Tensor& stacked, int rank) {
+  const Shape shape = stacked.shape();
+  std::vector<std::int64_t> extents(static_cast<std::size_t>(rank + 1), 1);
+  extents.front() = shape[0];
+  std::copy(shape.begin() + 1, shape.end(), extents.end() - (shape.rank() - 1));
+  return reshape(stacked, Shape(std::span<const std::int64_t>(extents)));
+}
+
 template <bool broadcasts>
 void push_elementwise(Push& push) {
   const auto& attributes = push.attributes<ElementwiseAttributes>();
   const ElementwiseFunction& function = *attributes.function;
+  Shape shape;
+  if constexpr (broadcasts)
+    for (int k = 0; k < function.arity; ++k)
+      shape = broadcast_shapes(function.name, shape,
+                               push.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(k)]);
   Tensor total;
   for (int i = 0; i < function.arity; ++i) {
-    const Tensor& tangent = push.tangents[static_cast<std::size_t>(i)];
+    Tensor& tangent = push.tangents[static_cast<std::size_t>(i)];
     if (!(function.differentiable >> i & 1u) || !tangent.defined()) continue;
+    if constexpr (broadcasts)
+      if (push.block > 0) tangent = aligned(tangent, shape.rank());
     Tensor term = function.pull(i, push, attributes.scalar, tangent);
+    // If the term is the tangent itself, the sum may take its memory.
+    tangent = Tensor();
     if (!term.defined()) continue;
-    if constexpr (broadcasts) {
-      // The formula may not mention the operand that has the larger shape (add: t alone).
-      Shape shape;
-      for (int k = 0; k < function.arity; ++k)
-        shape = broadcast_shapes(function.name, shape,
-                                 push.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(k)]);
-      term = contiguous(expand(term, shape));  // the layout that a dual kernel writes
-    }
+    // The formula may not mention the operand that has the larger shape (add: t alone); the layout is that
+    // of a dual kernel.
+    if constexpr (broadcasts)
+      term = contiguous(expand(term, push.block > 0 ? stacked_shape(push.block, shape) : shape));
     total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
   }
   push.results[0] = std::move(total);
@@ -87,10 +102,12 @@ void push_elementwise(Push& push) {
 const char* name_of_function(const void* attributes) noexcept {
   return static_cast<const ElementwiseAttributes*>(attributes)->function->name;
 }
-constexpr OpRule elementwise_rule = {"elementwise", pull_elementwise<false>, push_elementwise<false>, nullptr,
-                                     name_of_function};
-constexpr OpRule broadcast_rule = {"elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr,
-                                   name_of_function};
+constexpr OpRule elementwise_rule = {
+    "elementwise", pull_elementwise<false>, push_elementwise<false>, nullptr, name_of_function,
+    false,         push_elementwise<false>};
+constexpr OpRule broadcast_rule = {
+    "elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr, name_of_function,
+    false,         push_elementwise<true>};
 
 // The one scope whose tangents a dual kernel can carry: all of the operands' active tangents belong to it,
 // they are plain numbers, and no operand serves a scope below it. 0 if the tangents need operations of their

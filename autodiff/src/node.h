@@ -110,15 +110,30 @@ struct Pull : Primal {
   const Tensor& cotangent() const { return cotangents[0]; }
   /// Lets go of output k, which no longer has to be kept while the rule goes on.
   void drop_output(int k = 0) const noexcept;
-  void* walk = nullptr;            ///< for take_sum and destination
+
+  /// For a rule that can save work where a walk wants nothing of input i's gradient but its tangent (hvp):
+  /// the scope of that tangent, else 0. Such a rule may hand the tangent over with set_tangent, with the bits
+  /// that it has beside the gradient; a rule that does not ask gives the gradient, whose tangent is taken.
+  /// pull_product does both for a gradient that is a matrix product.
+  std::uint64_t tangent_alone(int input) const;
+  void set_tangent(int input, Tensor&& tangent) {
+    gradients[static_cast<std::size_t>(input)] = std::move(tangent);
+    tangents_given |= 1u << input;
+  }
+  void* walk = nullptr;            ///< for take_sum, destination and tangent_alone
   const Joined* joined = nullptr;  ///< where destinations were given out
+  std::uint32_t tangents_given = 0;
 };
 
 /// One step of forward mode: from tangents of the inputs (absent is zero) to those of the outputs.
 struct Push : Primal {
-  std::span<const Tensor> tangents;
-  std::span<Tensor> results;  ///< absent means zero
+  std::span<Tensor> tangents;  ///< the rule's own handles: what it moves out of may lend its memory
+  std::span<Tensor> results;   ///< absent means zero
+  std::int64_t block = 0;      ///< for push_block: the number of tangents
 };
+
+/// The shape of `count` tensors stacked along a new first axis.
+Shape stacked_shape(std::int64_t count, const Shape& shape);
 
 /// The derivative rules of an operation, written with public operations, so that they can be recorded again.
 struct OpRule {
@@ -129,6 +144,12 @@ struct OpRule {
   void (*destroy_attributes)(void*) noexcept = nullptr;
   /// The operation's name where several share the rule; null if it is `name`.
   const char* (*name_from)(const void* attributes) noexcept = nullptr;
+  /// One input, whose gradient is a rearrangement or a sum of the cotangents: the tangents of the cotangents
+  /// can be pulled back by themselves.
+  bool moves_cotangents = false;
+  /// push for several tangents at once, which each of `tangents` and `results` holds stacked along a first
+  /// axis; every result has the bits that push would give it. Null: push is called for one after another.
+  void (*push_block)(Push&) = nullptr;
 };
 
 struct Edge {
@@ -214,7 +235,8 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
 
 /// The tangent of one scope, or null.
 const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept;
-/// gradients[input] = op(a) op(b), for two matrices, accumulated straight onto what has arrived there before.
+/// gradients[input] = op(a) op(b), for two matrices, accumulated straight onto what has arrived there before;
+/// or, where that is all that is wanted, its tangent alone.
 void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
                   bool transpose_b);
 

@@ -46,13 +46,17 @@ void push_linear(Push& push) {
   if (weight.defined())
     total =
         total.defined() ? matmul_add(std::move(total), push.input(0), weight) : matmul(push.input(0), weight);
-  if (bias.defined())
-    total =
-        total.defined() ? add(std::move(total), bias) : contiguous(expand(bias, Shape{at.rows, bias.size()}));
+  if (bias.defined()) {
+    const std::int64_t width = bias.extent(-1);
+    const bool stacked = push.block > 0;
+    const Tensor row = stacked ? reshape(bias, {push.block, 1, width}) : bias;
+    const Shape shape = stacked ? Shape{push.block, at.rows, width} : Shape{at.rows, width};
+    total = total.defined() ? add(std::move(total), row) : contiguous(expand(row, shape));
+  }
   push.results[0] = through_activation(at.activation, std::move(total), push);
 }
 
-constexpr OpRule linear_rule = {"linear", pull_linear, push_linear};
+constexpr OpRule linear_rule = {"linear", pull_linear, push_linear, nullptr, nullptr, false, push_linear};
 
 // The one scope of all active tangents of the operands if these are plain numbers and no operand serves a
 // scope below: then tangents are computed beside the values. Else 0.

@@ -53,11 +53,14 @@ void move_into(std::span<Tensor> target, TensorList&& source) {
 void pull_unflatten(Pull& pull);
 
 constexpr OpRule unflatten_rule = {
-    "unflatten", pull_unflatten,
+    "unflatten",
+    pull_unflatten,
     [](Push& push) {
       move_into(push.results, unflatten(push.tangents[0], push.attributes<PiecesAttributes>().shapes));
     },
-    destroy_pieces};
+    destroy_pieces,
+    nullptr,
+    true};
 
 constexpr OpRule flatten_rule = {
     "flatten",
@@ -78,7 +81,10 @@ constexpr OpRule unstack_rule = {"unstack",
                                  [](Push& push) {
                                    const auto& at = push.attributes<RowsAttributes>();
                                    move_into(push.results, unstack(push.tangents[0], at.axis));
-                                 }};
+                                 },
+                                 nullptr,
+                                 nullptr,
+                                 true};
 
 constexpr OpRule stack_rule = {"stack",
                                [](Pull& pull) {
@@ -98,7 +104,9 @@ constexpr OpRule split_rule = {
     [](Push& push) {
       move_into(push.results, take_pieces(push.tangents[0], push.attributes<JoinAttributes>()));
     },
-    destroy_join};
+    destroy_join,
+    nullptr,
+    true};
 
 constexpr OpRule concatenate_rule = {
     "concatenate",

@@ -45,15 +45,23 @@ Tensor accumulate(Tensor total, const Tensor& a, const Tensor& b, const MatmulAt
                          : matmul(a, b, at.transpose_a, at.transpose_b);
 }
 
+// total + a' b + a b', any of which may be missing.
+Tensor add_product_tangent(Tensor total, const Tensor* a_tangent, const Tensor& a, const Tensor* b_tangent,
+                           const Tensor& b, const MatmulAttributes& at) {
+  if (a_tangent) total = accumulate(std::move(total), *a_tangent, b, at);
+  if (b_tangent) total = accumulate(std::move(total), a, *b_tangent, at);
+  return total;
+}
+const Tensor* if_defined(const Tensor& tensor) { return tensor.defined() ? &tensor : nullptr; }
+
 void push_matmul(Push& push) {
-  const auto& at = push.attributes<MatmulAttributes>();
-  Tensor total;
-  if (push.tangents[0].defined()) total = accumulate(std::move(total), push.tangents[0], push.input(1), at);
-  if (push.tangents[1].defined()) total = accumulate(std::move(total), push.input(0), push.tangents[1], at);
-  push.results[0] = std::move(total);
+  push.results[0] =
+      add_product_tangent({}, if_defined(push.tangents[0]), push.input(0), if_defined(push.tangents[1]),
+                          push.input(1), push.attributes<MatmulAttributes>());
 }
 
-constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul};
+// A stack of tangents is a batch of products, against one matrix.
+constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul, nullptr, nullptr, false, push_matmul};
 
 // Inputs: c, a, b. The addend takes part as the identity.
 void pull_matmul_add(Pull& pull) {
@@ -65,13 +73,14 @@ void pull_matmul_add(Pull& pull) {
 
 void push_matmul_add(Push& push) {
   const auto& at = push.attributes<MatmulAttributes>();
-  Tensor total = push.tangents[0];
+  Tensor total = std::move(push.tangents[0]);
   if (push.tangents[1].defined()) total = accumulate(std::move(total), push.tangents[1], push.input(2), at);
   if (push.tangents[2].defined()) total = accumulate(std::move(total), push.input(1), push.tangents[2], at);
   push.results[0] = std::move(total);
 }
 
-constexpr OpRule matmul_add_rule = {"matmul_add", pull_matmul_add, push_matmul_add};
+constexpr OpRule matmul_add_rule = {"matmul_add", pull_matmul_add, push_matmul_add, nullptr,
+                                    nullptr,      false,           push_matmul_add};
 
 // Batches: the products' gradients have every batch axis of the result, of which an operand that was
 // broadcast gets the sum.
@@ -107,10 +116,8 @@ void pull_batch(Pull& pull) {
 
 void push_batch(Push& push) {
   const auto& at = push.attributes<BatchAttributes>().matrices;
-  Tensor total;
-  if (push.tangents[0].defined()) total = accumulate(std::move(total), push.tangents[0], push.input(1), at);
-  if (push.tangents[1].defined()) total = accumulate(std::move(total), push.input(0), push.tangents[1], at);
-  push.results[0] = std::move(total);
+  push.results[0] = add_product_tangent({}, if_defined(push.tangents[0]), push.input(0),
+                                        if_defined(push.tangents[1]), push.input(1), at);
 }
 
 constexpr OpRule batch_rule = {"matmul", pull_batch, push_batch};
@@ -125,7 +132,7 @@ void pull_batch_add(Pull& pull) {
 
 void push_batch_add(Push& push) {
   const auto& at = push.attributes<BatchAttributes>().matrices;
-  Tensor total = push.tangents[0];
+  Tensor total = std::move(push.tangents[0]);
   if (push.tangents[1].defined()) total = accumulate(std::move(total), push.tangents[1], push.input(2), at);
   if (push.tangents[2].defined()) total = accumulate(std::move(total), push.input(1), push.tangents[2], at);
   push.results[0] = std::move(total);
@@ -199,11 +206,22 @@ Tensor matmul_matrices(const Tensor& a, const Tensor& b, bool transpose_a, bool 
 
 void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
                   bool transpose_b) {
-  Tensor& gradient = pull.gradients[static_cast<std::size_t>(input)];
-  gradient = pull.take_sum(input);
-  gradient = gradient.defined()
-                 ? matmul_add(std::move(gradient), a, b, transpose_a, transpose_b)
-                 : matmul_matrices(a, b, transpose_a, transpose_b, pull.destination(input, a.dtype()));
+  Tensor sum = pull.take_sum(input);
+  const std::uint64_t scope = pull.tangent_alone(input);
+  if (scope == 0) {
+    pull.gradients[static_cast<std::size_t>(input)] =
+        sum.defined() ? matmul_add(std::move(sum), a, b, transpose_a, transpose_b)
+                      : matmul_matrices(a, b, transpose_a, transpose_b, pull.destination(input, a.dtype()));
+    return;
+  }
+  Tensor total;
+  if (sum.defined())
+    if (const Tensor* tangent = find_tangent(*sum.header(), scope)) total = *tangent;
+  sum = Tensor();  // the total now has its memory for itself
+  const ScopeMask mask({scope, scope_bound()});
+  pull.set_tangent(input,
+                   add_product_tangent(std::move(total), find_tangent(*a.header(), scope), a,
+                                       find_tangent(*b.header(), scope), b, {transpose_a, transpose_b}));
 }
 
 }  // namespace detail

@@ -21,11 +21,21 @@ constexpr OpRule reshape_rule = {
     },
     [](Push& push) {
       push.results[0] = reshape(push.tangents[0], push.attributes<ReshapeAttributes>().output);
+    },
+    nullptr,
+    nullptr,
+    true,
+    [](Push& push) {
+      const Shape shape = stacked_shape(push.block, push.attributes<ReshapeAttributes>().output);
+      push.results[0] = reshape(push.tangents[0], shape);
     }};
 
 constexpr OpRule contiguous_rule = {"contiguous",
                                     [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                                    [](Push& push) { push.results[0] = contiguous(push.tangents[0]); }};
+                                    [](Push& push) { push.results[0] = contiguous(push.tangents[0]); },
+                                    nullptr,
+                                    nullptr,
+                                    true};
 
 struct PermuteAttributes {
   std::array<std::int8_t, max_rank> axes;
@@ -45,6 +55,14 @@ constexpr OpRule permute_rule = {
     },
     [](Push& push) {
       push.results[0] = permute(push.tangents[0], axes_of(push.attributes<PermuteAttributes>()));
+    },
+    nullptr,
+    nullptr,
+    true,
+    [](Push& push) {
+      std::vector<std::int64_t> axes{0};
+      for (const std::int64_t axis : axes_of(push.attributes<PermuteAttributes>())) axes.push_back(axis + 1);
+      push.results[0] = permute(push.tangents[0], axes);
     }};
 
 struct ExpandAttributes {
@@ -57,6 +75,17 @@ constexpr OpRule expand_rule = {
     },
     [](Push& push) {
       push.results[0] = expand(push.tangents[0], push.attributes<ExpandAttributes>().output);
+    },
+    nullptr,
+    nullptr,
+    true,
+    [](Push& push) {
+      const auto& at = push.attributes<ExpandAttributes>();
+      std::vector<std::int64_t> aligned(static_cast<std::size_t>(at.output.rank() - at.input.rank()), 1);
+      aligned.insert(aligned.end(), at.input.begin(), at.input.end());
+      const Shape each(std::span<const std::int64_t>{aligned});
+      push.results[0] = expand(reshape(push.tangents[0], stacked_shape(push.block, each)),
+                               stacked_shape(push.block, at.output));
     }};
 
 Tensor permuted(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes) {

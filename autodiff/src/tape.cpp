@@ -141,6 +141,12 @@ void Pull::drop_output(int k) const noexcept {
   *const_cast<Tensor*>(outputs[static_cast<std::size_t>(k)]) = Tensor();
 }
 
+Shape stacked_shape(std::int64_t count, const Shape& shape) {
+  std::vector<std::int64_t> extents{count};
+  extents.insert(extents.end(), shape.begin(), shape.end());
+  return Shape(std::span<const std::int64_t>(extents));
+}
+
 bool Pull::needs(int input) const noexcept {
   const Node* target = node->edges()[input].node;
   return target && target->may_serve(scope);

@@ -17,8 +17,12 @@ struct LeafAttributes {
 };
 
 // To outer scopes a leaf is the identity.
-constexpr OpRule leaf_rule = {"leaf", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                              [](Push& push) { push.results[0] = push.tangents[0]; }};
+constexpr OpRule leaf_rule = {"leaf",
+                              [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+                              [](Push& push) { push.results[0] = push.tangents[0]; },
+                              nullptr,
+                              nullptr,
+                              true};
 
 const LeafAttributes* leaf_of(Node& node, std::uint64_t scope) noexcept {
   if (node.rule != &leaf_rule) return nullptr;
@@ -131,25 +135,46 @@ struct ConsumeOnError {
 
 class Walk {
  public:
-  Walk(ScopeRange scope, bool consume, TensorList& leaves)
-      : scope_(scope), consume_(consume), leaves_(leaves) {}
+  Walk(ScopeRange scope, bool consume, TensorList& leaves, WantedTangents wanted)
+      : scope_(scope), consume_(consume), leaves_(leaves), wanted_(std::move(wanted)) {}
 
-  void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent) {
+  /// `is_tangent`: of a cotangent of which only the tangent is wanted.
+  void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent, bool is_tangent = false) {
     if (!node || !node->may_serve(scope_.low) || !cotangent.defined()) return;
-    if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
-      accumulate(leaves_[leaf->index], std::move(cotangent));
+    if (!tangent_alone(*node)) {
+      add(node, output, std::move(cotangent));
       return;
     }
-    bool fresh = false;
-    PendingTable::Entry& entry = pending_.at(node, fresh);
-    if (fresh) queue_.push({node->number, node});
-    accumulate(entry.cotangent(output), std::move(cotangent));
+    if (!is_tangent) {
+      const Tensor* tangent = find_tangent(*cotangent.header(), wanted_.scope);
+      if (!tangent) return;
+      cotangent = Tensor(*tangent);
+    }
+    add(node, output, std::move(cotangent));
+  }
+
+  /// The scope of the tangent if nothing else is wanted of the node's cotangents, else 0: of a leaf's, and of
+  /// those that only move to such a leaf.
+  std::uint64_t tangent_alone(Node& node) const {
+    if (wanted_.scope == 0) return 0;
+    Node* next = &node;
+    for (int moves = 0; moves < most_moves; ++moves) {
+      if (const LeafAttributes* leaf = leaf_of(*next, scope_.low))
+        return wanted_.alone[leaf->index] ? wanted_.scope : 0;
+      if (!next->rule->moves_cotangents || next->consumed) return 0;
+      next = next->edges()[0].node;
+      if (!next || !next->may_serve(scope_.low)) return 0;
+    }
+    return 0;
   }
 
   Tensor take_sum(const Edge& edge) {
-    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
-    PendingTable::Entry* entry = pending_.find(edge.node);
-    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+    Tensor sum = take(edge);
+    if (!sum.defined() || !tangent_alone(*edge.node)) return sum;
+    // The rule goes on with a gradient that nobody reads, for the tangent's sake.
+    Tensor unread = make_alias(sum);
+    attach_tangent(unread, wanted_.scope, std::move(sum));
+    return unread;
   }
 
   Tensor destination(const Edge& edge, Dtype dtype) {
@@ -181,6 +206,26 @@ class Walk {
   }
 
  private:
+  // Each question costs its moves: a leaf is reached by a reshape or two, or else counts as not reached.
+  static constexpr int most_moves = 6;
+
+  void add(Node* node, std::uint32_t output, Tensor&& cotangent) {
+    if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
+      accumulate(leaves_[leaf->index], std::move(cotangent));
+      return;
+    }
+    bool fresh = false;
+    PendingTable::Entry& entry = pending_.at(node, fresh);
+    if (fresh) queue_.push({node->number, node});
+    accumulate(entry.cotangent(output), std::move(cotangent));
+  }
+
+  Tensor take(const Edge& edge) {
+    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
+    PendingTable::Entry* entry = pending_.find(edge.node);
+    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+  }
+
   void step(Node& node, PendingTable::Entry& entry) {
     constexpr std::size_t small = 6;
     std::array<Tensor, small> few_gradients;
@@ -203,6 +248,8 @@ class Walk {
                                               : std::span<Tensor>(few_gradients).first(node.input_count);
     // A node that also serves an outer scope is still needed there.
     const bool consume = consume_ && node.min_scope >= scope_.low;
+    // Then the cotangents are tangents, and what the rule makes of them is.
+    const bool tangents = tangent_alone(node) != 0;
     {
       const ConsumeOnError guard{consume ? &node : nullptr, std::uncaught_exceptions()};
       const Unpacked saved(node, pull, consume);
@@ -210,7 +257,8 @@ class Walk {
     }
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
       const Edge& edge = node.edges()[i];
-      add_cotangent(edge.node, edge.output, std::move(pull.gradients[i]));
+      add_cotangent(edge.node, edge.output, std::move(pull.gradients[i]),
+                    tangents || (i < 32 && (pull.tangents_given >> i & 1u)));
     }
     if (consume) node.consume();
   }
@@ -218,6 +266,7 @@ class Walk {
   ScopeRange scope_;
   bool consume_;
   TensorList& leaves_;
+  WantedTangents wanted_;
   PendingTable pending_;
   std::priority_queue<Queued> queue_;
 };
@@ -228,6 +277,10 @@ Tensor Pull::take_sum(int input) const { return static_cast<Walk*>(walk)->take_s
 
 Tensor Pull::destination(int input, Dtype dtype) const {
   return static_cast<Walk*>(walk)->destination(node->edges()[input], dtype);
+}
+
+std::uint64_t Pull::tangent_alone(int input) const {
+  return static_cast<const Walk*>(walk)->tangent_alone(*node->edges()[input].node);
 }
 
 Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
@@ -247,11 +300,12 @@ Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
   return leaf;
 }
 
-TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated) {
+TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated,
+                      WantedTangents wanted) {
   TensorList leaves = std::move(accumulated);
   leaves.resize(graph.inputs);
   const ScopeMask mask(graph.scope);
-  Walk walk(graph.scope, consume, leaves);
+  Walk walk(graph.scope, consume, leaves, std::move(wanted));
   for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
     if (!graph.outputs[k].defined()) continue;
     const Header& header = *graph.outputs[k].header();
@@ -277,53 +331,94 @@ Replay::Replay(const Graph& graph) {
   }
   std::sort(reached.begin(), reached.end(), [](Node* a, Node* b) { return a->number < b->number; });
   for (std::size_t i = 0; i < reached.size(); ++i) position[reached[i]] = static_cast<std::uint32_t>(i);
-  const auto source_of = [&](Node* node, std::uint32_t output) -> Source {
-    const auto found = node ? position.find(node) : position.end();
-    if (found == position.end()) return {};
-    return {found->second, output, true};
-  };
   for (Node* node : reached) {
     const LeafAttributes* leaf = leaf_of(*node, graph.scope.low);
-    steps_.push_back({node, static_cast<std::uint32_t>(sources_.size()),
+    steps_.push_back({node, static_cast<std::uint32_t>(sources_.size()), places_,
                       leaf ? static_cast<std::int64_t>(leaf->index) : -1});
+    places_ += node->output_count;
     if (leaf) continue;
-    for (std::uint32_t i = 0; i < node->input_count; ++i)
-      sources_.push_back(source_of(node->edges()[i].node, node->edges()[i].output));
+    most_inputs_ = std::max(most_inputs_, node->input_count);
+    sources_.resize(sources_.size() + node->input_count);
   }
+  const auto source_of = [&](Node* node, std::uint32_t output) -> Source {
+    const auto found = node ? position.find(node) : position.end();
+    return {found == position.end() ? nowhere : steps_[found->second].first_place + output, false};
+  };
+  for (const Step& step : steps_)
+    for (std::uint32_t i = 0; step.leaf < 0 && i < step.node->input_count; ++i)
+      sources_[step.first_source + i] = source_of(step.node->edges()[i].node, step.node->edges()[i].output);
   for (const Tensor& output : graph.outputs)
     outputs_.push_back(output.defined()
                            ? source_of(static_cast<Node*>(output.header()->node), output.header()->output)
                            : Source{});
+  std::vector<bool> read(places_);
+  const auto mark = [&](Source& source) {
+    if (source.place == nowhere) return;
+    source.last = !read[source.place];
+    read[source.place] = true;
+  };
+  std::for_each(outputs_.rbegin(), outputs_.rend(), mark);
+  std::for_each(sources_.rbegin(), sources_.rend(), mark);
 }
 
-TensorList Replay::operator()(const Graph& graph, const TensorList& tangents) const {
+namespace {
+
+// One tangent after another, for rules that know no blocks.
+void push_each(const OpRule& rule, const Push& push, std::int64_t block) {
+  std::vector<TensorList> rows(push.tangents.size());
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    if (push.tangents[i].defined()) rows[i] = unstack(push.tangents[i], 0);
+  std::vector<TensorList> results(push.results.size());
+  for (std::size_t j = 0; j < static_cast<std::size_t>(block); ++j) {
+    TensorList tangents(rows.size()), one(results.size());
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      if (!rows[i].empty()) tangents[i] = std::move(rows[i][j]);
+    Push single = push;
+    single.tangents = tangents;
+    single.results = one;
+    rule.push(single);
+    for (std::size_t k = 0; k < one.size(); ++k)
+      if (one[k].defined()) results[k].push_back(std::move(one[k]));
+  }
+  for (std::size_t k = 0; k < results.size(); ++k)
+    if (!results[k].empty()) push.results[k] = stack(results[k], 0);
+}
+
+}  // namespace
+
+TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, std::int64_t block) const {
   const ScopeMask mask(graph.scope);
-  std::vector<TensorList> known(steps_.size());
-  const auto tangent_of = [&](const Source& source) -> Tensor {
-    return source.present && !known[source.step].empty() ? known[source.step][source.output] : Tensor();
+  TensorList known(places_), incoming(most_inputs_);
+  const auto take = [&](const Source& source) -> Tensor {
+    if (source.place == nowhere) return {};
+    return source.last ? std::move(known[source.place]) : known[source.place];
   };
-  for (std::size_t s = 0; s < steps_.size(); ++s) {
-    Node& node = *steps_[s].node;
-    if (steps_[s].leaf >= 0) {
-      known[s] = {tangents[static_cast<std::size_t>(steps_[s].leaf)]};
+  for (const Step& step : steps_) {
+    Node& node = *step.node;
+    if (step.leaf >= 0) {
+      known[step.first_place] = tangents[static_cast<std::size_t>(step.leaf)];
       continue;
     }
-    TensorList incoming(node.input_count);
     bool any = false;
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
-      incoming[i] = tangent_of(sources_[steps_[s].first_source + i]);
+      incoming[i] = take(sources_[step.first_source + i]);
       any |= incoming[i].defined();
     }
     if (!any) continue;
-    known[s].resize(node.output_count);
     Push push;
     const Unpacked saved(node, push, false);
-    push.tangents = incoming;
-    push.results = known[s];
-    node.rule->push(push);
+    push.tangents = std::span(incoming).first(node.input_count);
+    push.results = std::span(known).subspan(step.first_place, node.output_count);
+    push.block = block;
+    if (block == 0)
+      node.rule->push(push);
+    else if (node.rule->push_block)
+      node.rule->push_block(push);
+    else
+      push_each(*node.rule, push, block);
   }
   TensorList results;
-  for (const Source& source : outputs_) results.push_back(tangent_of(source));
+  for (const Source& source : outputs_) results.push_back(take(source));
   return results;
 }
 

@@ -25,11 +25,11 @@ void HyperCotangent::add(std::size_t position, std::int64_t t, Tensor&& part) {
 }
 
 DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTensors& h_t, std::int64_t t,
-                           const TensorList& direction) {
+                           const TensorList& direction, bool wants_gradient) {
   ++run.counters().gradients;
   ++run.counters().hessian_vector_products;
   return dual_gradient([&](const TensorList& x, const TensorList& h) { return run.loss(x, h_t.with(h), t); },
-                       w, h_t.tensors(), direction);
+                       w, h_t.tensors(), direction, wants_gradient);
 }
 
 TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, const NamedTensors& h_t) {

@@ -26,7 +26,7 @@ class HyperCotangent {
 
 /// Of the training loss of step t, at w.
 DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTensors& h_t, std::int64_t t,
-                           const TensorList& direction);
+                           const TensorList& direction, bool wants_gradient = true);
 
 /// The cotangent of the gradient, given that of the new state, without knowing the gradient.
 TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, const NamedTensors& h_t);

@@ -8,12 +8,13 @@
 namespace hypertape::bilevel::detail {
 
 struct DualGradient {
-  TensorList gradient;        ///< L_w; zeros where there is no path
+  TensorList gradient;        ///< L_w; zeros where there is no path; empty if it was not wanted
   TensorList hessian_vector;  ///< L_ww direction; absent where there is no path
   TensorList mixed;           ///< L_hw direction, per hyperparameter; absent where there is no path
 };
 
 DualGradient dual_gradient(const std::function<Tensor(const TensorList& w, const TensorList& h)>& loss,
-                           const TensorList& w, const TensorList& h, const TensorList& direction);
+                           const TensorList& w, const TensorList& h, const TensorList& direction,
+                           bool wants_gradient = true);
 
 }  // namespace hypertape::bilevel::detail

@@ -14,6 +14,7 @@ namespace hypertape::bilevel::detail {
 namespace {
 
 using hypertape::detail::CustomFunction;
+using hypertape::detail::Wanted;
 
 // The hyperparameters that are differentiated, apart from the rest.
 struct Chosen {
@@ -72,7 +73,7 @@ Tensor InnerLoss::gradient(const Tensor& w, const TensorList& h) const {
 Tensor InnerLoss::hessian_vector(const Tensor& w, const TensorList& h, const Tensor& v) const {
   ++run_->counters().hessian_vector_products;
   const auto f = [&](const Tensor& x) { return (*this)(x, h); };
-  return or_zeros(jvp([&](const Tensor& x) { return or_zeros(grad(f, x), x); }, w, v).second, w);
+  return or_zeros(hvp(f, w, v), w);
 }
 
 TensorList InnerLoss::by_hyper(const Tensor& w, const TensorList& h, const std::vector<bool>& needed) const {
@@ -87,12 +88,20 @@ TensorList InnerLoss::mixed(const Tensor& w, const TensorList& h, const Tensor& 
                             const std::vector<bool>& needed) const {
   const Chosen chosen = choose(h, needed);
   ++run_->counters().hessian_vector_products;
-  auto [gradient, along] = jvp(
-      [&](const Tensor& x) {
-        return grad([&](const TensorList& y) { return (*this)(x, put_back(h, chosen, y)); }, chosen.tensors);
-      },
-      w, v);
-  return put_back(TensorList(h.size()), chosen, along);
+  TensorList inputs = {w}, tangents = {v};
+  inputs.insert(inputs.end(), chosen.tensors.begin(), chosen.tensors.end());
+  tangents.resize(inputs.size());
+  std::vector<Wanted> wanted(inputs.size(), Wanted::tangent);
+  wanted.front() = Wanted::nothing;
+  const TensorList along =
+      hypertape::detail::dual_gradients(
+          method_.c_str(),
+          [&](const TensorList& x) {
+            return TensorList{(*this)(x.front(), put_back(h, chosen, {x.begin() + 1, x.end()}))};
+          },
+          inputs, tangents, wanted)
+          .tangents;
+  return put_back(TensorList(h.size()), chosen, {along.begin() + 1, along.end()});
 }
 
 LinearMap InnerLoss::hessian(const Tensor& w, const TensorList& h) const {

@@ -7,6 +7,8 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "linear_operator.h"
+#include "node.h"
+#include "series_term.h"
 
 namespace hypertape::bilevel {
 namespace {
@@ -81,10 +83,13 @@ class Curvatures {
  public:
   /// p'Ap, exactly 0 if it vanishes.
   double along(const TensorList& p, const TensorList& ap) {
-    const double length = norm(p), curvature = inner_product(p, ap);
+    return along(norm(p), norm(ap), inner_product(p, ap), detail::attainable(0.0, p));
+  }
+  /// The same from |p|, |A p| and p'Ap, with the rounding that counts as zero.
+  double along(double length, double product_length, double curvature, double rounding) {
     if (length == 0.0) return 0.0;
-    largest_ = std::max(largest_, norm(ap) / length);
-    return std::abs(curvature) <= detail::attainable(0.0, p) * largest_ * length * length ? 0.0 : curvature;
+    largest_ = std::max(largest_, product_length / length);
+    return std::abs(curvature) <= rounding * largest_ * length * length ? 0.0 : curvature;
   }
   /// The largest |A p| / |p|.
   double largest() const noexcept { return largest_; }
@@ -206,6 +211,11 @@ bool grows(const std::vector<double>& residuals, double momentum) {
   return *std::max_element(middle, residuals.end()) > *std::max_element(residuals.begin(), middle);
 }
 
+bool is_differentiated(const TensorList& list) {
+  return std::any_of(list.begin(), list.end(),
+                     [](const Tensor& each) { return hypertape::detail::links_of(each).any(); });
+}
+
 }  // namespace
 
 LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const NeumannOptions& options) {
@@ -225,9 +235,17 @@ LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const Neu
   solution.x = step;
   for (; solution.iterations < options.terms; ++solution.iterations) {
     const TensorList ax = apply(solution.x);
-    if (curvatures.along(plain(solution.x), plain(ax)) < 0.0) solution.indefinite = true;
+    detail::SeriesTerm term = detail::series_term(plain(solution.x), plain(ax), plain(b), plain(step),
+                                                  options.rate, options.momentum);
+    if (curvatures.along(term.x_norm, term.ax_norm, term.x_ax, detail::attainable(0.0, b)) < 0.0)
+      solution.indefinite = true;
+    solution.residuals.push_back(size > 0.0 ? term.residual / size : 0.0);
+    if (!is_differentiated(ax) && !is_differentiated(solution.x) && !is_differentiated(b)) {
+      step = std::move(term.step);
+      solution.x = std::move(term.x);
+      continue;
+    }
     const TensorList r = plus(b, -1.0, ax);
-    solution.residuals.push_back(size > 0.0 ? norm(r) / size : 0.0);
     step = options.momentum == 0.0 ? times(r, options.rate)
                                    : plus(times(step, options.momentum), options.rate, r);
     solution.x = plus(solution.x, 1.0, step);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <optional>
 
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
@@ -28,8 +30,11 @@ std::string_view name_of(LinearStatus status) noexcept {
   return "unknown";
 }
 
-LinearMap hessian_operator(std::function<Tensor(const TensorList& w)> loss, const TensorList& w) {
-  if (!loss) fail("hessian_operator", "there is no loss");
+namespace {
+
+CurvatureOperator hessian_of(const char* operation, const std::function<Tensor(const TensorList&)>& loss,
+                             const TensorList& w, const char* of_what) {
+  if (!loss) fail(operation, "there is no loss");
   bool depends = false;
   auto [gradient, linear] = linearize(
       [&](const TensorList& x) {
@@ -39,8 +44,50 @@ LinearMap hessian_operator(std::function<Tensor(const TensorList& w)> loss, cons
         return g;
       },
       w);
-  if (!depends) fail("hessian_operator", "the loss does not depend on the parameters");
-  return [linear = linear](const TensorList& v) { return linear(v); };
+  if (!depends) fail(operation, "the loss does not depend on the ", of_what);
+  return {[linear = linear](const TensorList& v) { return linear(v); },
+          [linear = linear](const TensorList& v) { return linear.block(v); }};
+}
+
+// Absent: no path, hence zeros.
+bool all_absent(const TensorList& list) {
+  return std::none_of(list.begin(), list.end(), [](const Tensor& each) { return each.defined(); });
+}
+
+}  // namespace
+
+CurvatureOperator hessian_operator(std::function<Tensor(const TensorList& w)> loss, const TensorList& w) {
+  return hessian_of("hessian_operator", loss, w, "parameters");
+}
+
+CurvatureOperator gauss_newton_operator(std::function<TensorList(const TensorList& w)> model,
+                                        std::function<Tensor(const TensorList& outputs)> loss,
+                                        const TensorList& w) {
+  constexpr const char* name = "gauss_newton_operator";
+  using Pullback = PullbackOf<TensorList, TensorList>;
+  using Linear = LinearOf<TensorList, TensorList>;
+  if (!model) fail(name, "there is no model");
+  // One record for both directions.
+  hypertape::detail::RecordedFunction recorded = hypertape::detail::record_function(model, w);
+  const TensorList& outputs = recorded.values;
+  for (std::size_t k = 0; k < outputs.size(); ++k)
+    if (!outputs[k].defined()) fail(name, "the model's output ", k, " is absent");
+  const Pullback pullback(recorded.state);
+  const Linear linear(recorded.state);
+  const CurvatureOperator hessian = hessian_of(name, loss, outputs, "model's outputs");
+  // The pullback is linear in its cotangents: recorded itself, it takes them in blocks. Only then.
+  const auto transposed = std::make_shared<std::optional<Linear>>();
+  return {[=](const TensorList& v) {
+            const TensorList curved = hessian(linear(v));
+            return all_absent(curved) ? TensorList(v.size()) : pullback(curved);
+          },
+          [=](const TensorList& v) {
+            const TensorList curved = hessian.block(linear.block(v));
+            if (all_absent(curved)) return TensorList(v.size());
+            if (!*transposed)
+              *transposed = linearize([&](const TensorList& u) { return pullback(u); }, outputs).second;
+            return (*transposed)->block(curved);
+          }};
 }
 
 namespace detail {

@@ -7,14 +7,21 @@
 namespace hypertape::bilevel {
 namespace {
 
-// Without the closed form, the gradient's cotangent needs the gradient itself: one more gradient per step.
-TensorList gradient_cotangent_at(const detail::Run& run, const optim::State& state, const NamedTensors& h_t,
-                                 std::int64_t t, const optim::State& cotangent) {
-  if (run.problem().step.gradient_cotangent) return detail::gradient_cotangent(run, cotangent, h_t);
-  const TensorList gradient = run.gradient(state.parameters, h_t, t);
+// Without the closed form, the gradient's cotangent needs the gradient itself: one more gradient per step,
+// which the dual step need not give again.
+detail::DualGradient dual_gradient_at(const detail::Run& run, const optim::State& state,
+                                      const NamedTensors& h_t, std::int64_t t,
+                                      const optim::State& cotangent) {
+  if (run.problem().step.gradient_cotangent)
+    return detail::dual_gradient(run, state.parameters, h_t, t,
+                                 detail::gradient_cotangent(run, cotangent, h_t));
+  TensorList gradient = run.gradient(state.parameters, h_t, t);
   auto [next, pullback] = vjp(
       [&](const TensorList& g) { return detail::join(run.problem().step.update(state, g, h_t)); }, gradient);
-  return pullback.consume(detail::join(cotangent));
+  detail::DualGradient dual =
+      detail::dual_gradient(run, state.parameters, h_t, t, pullback.consume(detail::join(cotangent)), false);
+  dual.gradient = std::move(gradient);
+  return dual;
 }
 
 TensorList pull_trajectory(const detail::Run& run, const std::vector<optim::State>& states,
@@ -26,8 +33,7 @@ TensorList pull_trajectory(const detail::Run& run, const std::vector<optim::Stat
   for (std::int64_t t = run.steps() - 1; t >= 0; --t) {
     const optim::State& state = states[static_cast<std::size_t>(t)];
     const NamedTensors h_t = run.at_step(hyper, rows, t);
-    detail::DualGradient dual =
-        detail::dual_gradient(run, state.parameters, h_t, t, gradient_cotangent_at(run, state, h_t, t, bar));
+    detail::DualGradient dual = dual_gradient_at(run, state, h_t, t, bar);
     detail::pull_step(run, state, h_t, t, std::move(dual), bar, totals);
   }
   return detail::node_gradients(bar, totals);

@@ -90,7 +90,11 @@ bool prefers_blas(double work, int64_t lda, int64_t ldb, int64_t ldc) {
   return false;
 }
 
+constinit thread_local int64_t multiply_adds_so_far = 0;
+
 }  // namespace
+
+int64_t multiply_adds() noexcept { return multiply_adds_so_far; }
 
 template <class T>
 void product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
@@ -101,6 +105,7 @@ void product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k
     for (int64_t i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, T{0});
     return;
   }
+  multiply_adds_so_far += m * n * k;
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   if (prefers_blas(work, lda, ldb, ldc)) {
     product_on_blas({}, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
@@ -159,6 +164,7 @@ void product_batch(const ProductBatch& batch, bool transpose_a, bool transpose_b
     if (!accumulate) std::fill_n(c, count * m * n, T{0});
     return;
   }
+  multiply_adds_so_far += count * m * n * k;
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   if (prefers_blas(work, lda, ldb, n)) {
     product_on_blas(batch, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, n, accumulate);

@@ -25,6 +25,9 @@ extern template void product<float>(bool, bool, std::int64_t, std::int64_t, std:
 extern template void product<double>(bool, bool, std::int64_t, std::int64_t, std::int64_t, const double*,
                                      std::int64_t, const double*, std::int64_t, double*, std::int64_t, bool);
 
+/// Multiply-adds of the products that this thread has asked for so far.
+std::int64_t multiply_adds() noexcept;
+
 /// The leading axes of a batch of products. Slice s, counted row-major, finds its operands some elements
 /// further on, 0 where all slices share one; its result is the s-th of matrices without gaps.
 struct ProductBatch {

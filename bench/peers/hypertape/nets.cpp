@@ -90,6 +90,11 @@ peers::Work gauss_newton_product(const std::string& work, Dtype dtype) {
         w);
     return pullback.consume({output_hessian_product(z.front(), along)});
   });
+  // The net recorded once, for its tangents and for its cotangents.
+  kept.add("gauss_newton_operator", [=] {
+    const auto loss = [data](const TensorList& z) { return softmax_cross_entropy(z.front(), data.labels); };
+    return bilevel::gauss_newton_operator(logits, loss, w)(v);
+  });
   return kept.work();
 }
 

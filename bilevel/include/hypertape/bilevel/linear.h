@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "hypertape/core/export.h"
@@ -23,9 +24,36 @@ namespace hypertape::bilevel {
 /// x -> A x; the result has the shapes of x. Absent tensors in a result count as zeros.
 using LinearMap = std::function<TensorList(const TensorList&)>;
 
-/// v -> (d2 loss / dw2) v at w, of the gradient recorded once. An Error if `loss` does not depend on w.
-HYPERTAPE_API LinearMap hessian_operator(std::function<Tensor(const TensorList& w)> loss,
-                                         const TensorList& w);
+/// A symmetric matrix of a function at fixed w, recorded once: a LinearMap that takes blocks, too. From one
+/// thread at a time.
+class HYPERTAPE_API CurvatureOperator {
+ public:
+  /// A v
+  TensorList operator()(const TensorList& v) const { return product_(v); }
+  /// A times k vectors: every tensor of `v`, and of the result, holds k of them stacked along a new first
+  /// axis. The same bits as one by one; one walk for all, and products with what was recorded in one batch.
+  TensorList block(const TensorList& v) const { return block_(v); }
+
+  /// For the functions that make one.
+  CurvatureOperator(LinearMap product, LinearMap block)
+      : product_(std::move(product)), block_(std::move(block)) {}
+
+ private:
+  LinearMap product_, block_;
+};
+
+/// v -> (d2 loss / dw2) v at w, of the gradient recorded once: of a net whose first layer has F multiply-adds
+/// and the others R, 2F + 3R at first and 2F + 6R for each product. An Error if `loss` does not depend on w.
+HYPERTAPE_API CurvatureOperator hessian_operator(std::function<Tensor(const TensorList& w)> loss,
+                                                 const TensorList& w);
+
+/// v -> J' H J v at w, J the Jacobian of `model` (the logits of all rows, say) and H the Hessian of `loss` in
+/// the model's outputs: the generalised Gauss-Newton matrix, positive semidefinite where `loss` is convex.
+/// The model is recorded once: F + R at first and 2F + 4R for each product. Absent where no path leads from a
+/// tensor of w to the outputs. An Error if `loss` does not depend on the outputs. (Schraudolph 2002)
+HYPERTAPE_API CurvatureOperator gauss_newton_operator(std::function<TensorList(const TensorList& w)> model,
+                                                      std::function<Tensor(const TensorList& outputs)> loss,
+                                                      const TensorList& w);
 
 enum class LinearStatus : std::uint8_t {
   converged,           ///< the residual is below the tolerance
