@@ -141,9 +141,9 @@ TEST_CASE_TEMPLATE("long, flat and power-of-two strided shapes agree with long d
     int64_t m, n, k;
   };
   std::mt19937_64 random(3);
-  for (const Shape shape :
-       {Shape{1, 700, 300}, Shape{700, 1, 300}, Shape{1, 1, 5000}, Shape{3, 5, 2500}, Shape{600, 600, 2},
-        Shape{200, 50, 784}, Shape{30, 512, 512}, Shape{512, 30, 512}}) {
+  for (const Shape shape : {Shape{1, 700, 300}, Shape{700, 1, 300}, Shape{1, 1, 5000}, Shape{3, 5, 2500},
+                            Shape{600, 600, 2}, Shape{1, 5000, 20}, Shape{5000, 3, 20}, Shape{200, 50, 784},
+                            Shape{30, 512, 512}, Shape{512, 30, 512}}) {
     for (int flags = 0; flags < 8; ++flags) {
       Problem<T> problem;
       problem.transpose_a = (flags & 1) != 0;

@@ -44,15 +44,14 @@ struct BlockJob {
   T* w_copy;     ///< where to copy a strip of W first, compact_stride() apart; null: W is read where it is
 };
 
-constexpr int most_narrow_rows = 8;
+constexpr int most_narrow_rows = 8;         // where V is read along k
+constexpr int most_narrow_rows_across = 4;  // where it is not
 
-/// D = W V for few rows and a V whose contiguous index is k; every block of k has at least `lanes` indices.
+/// D = W V for few rows. Where V is read along k, every block of k has at least `lanes` indices.
 template <class T>
 struct NarrowJob {
-  std::int64_t rows, columns, k, k_block;  ///< rows from 1 to most_narrow_rows
-  ProductOperand<T> w;
-  const T* v;
-  std::int64_t v_stride;
+  std::int64_t rows, columns, k, k_block;  ///< rows from 1 to most_narrow_rows, or _across
+  ProductOperand<T> w, v;
   T* d;
   std::int64_t d_down, d_across;  ///< elements between D's rows and between its columns
   bool accumulate;

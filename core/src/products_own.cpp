@@ -311,8 +311,10 @@ template <class T>
 void run_narrow(const ProductKernels<T>& kernels, const ProductBatch& batch, bool w_is_a,
                 const NarrowJob<T>& first, int64_t c_step) {
   constexpr int64_t worthwhile = 1 << 17;  // elements of V that are worth a thread of their own
-  const int64_t slice_columns =
-      std::min(first.columns, round_up(divide_up(worthwhile, first.k), int64_t{kernels.lanes}));
+  // Rows of V are read best in long pieces.
+  const int64_t least_columns = first.v.along_k ? kernels.lanes : 2048;
+  const int64_t wanted_columns = round_up(divide_up(worthwhile, first.k), int64_t{kernels.lanes});
+  const int64_t slice_columns = std::min(first.columns, std::max(least_columns, wanted_columns));
   const int64_t pieces = divide_up(first.columns, slice_columns);
   const int64_t grain = std::max<int64_t>(1, worthwhile / (slice_columns * first.k));
   parallel_ranges(batch.count() * pieces, grain, [&](int64_t begin, int64_t end) {
@@ -323,7 +325,7 @@ void run_narrow(const ProductKernels<T>& kernels, const ProductBatch& batch, boo
       NarrowJob<T> job = first;
       job.columns = std::min(slice_columns, first.columns - column);
       job.w.data += w_is_a ? start.a : start.b;
-      job.v += (w_is_a ? start.b : start.a) + column * job.v_stride;
+      job.v.data += (w_is_a ? start.b : start.a) + column * (job.v.along_k ? job.v.stride : 1);
       job.d += slice * c_step + column * job.d_across;
       kernels.run_narrow(job);
     }
@@ -364,28 +366,21 @@ void run_any(const ProductBatch& batch, bool transpose_a, bool transpose_b, int6
   const ProductKernels<T>& kernels = active_kernels<T>();
   const int64_t lanes = kernels.lanes;
   const int64_t few = std::min<int64_t>(lanes / 2, most_narrow_rows);
+  const int64_t k_block = choose_k_block(k);
   const auto narrow_columns = [&](int64_t first) {
     const T* from = b + (transpose_b ? first * ldb : first);
+    const ProductOperand<T> w{from, ldb, transpose_b}, v{a, lda, !transpose_a};
     run_narrow(kernels, batch, false,
-               NarrowJob<T>{n - first,
-                            m,
-                            k,
-                            choose_k_block(k),
-                            {from, ldb, transpose_b},
-                            a,
-                            lda,
-                            c + first,
-                            1,
-                            ldc,
-                            accumulate},
-               c_step);
+               NarrowJob<T>{n - first, m, k, k_block, w, v, c + first, 1, ldc, accumulate}, c_step);
   };
-  if (!transpose_a && n <= few && m >= lanes && narrow_depth(kernels, k)) return narrow_columns(0);
-  if (transpose_b && m <= few && n >= lanes && narrow_depth(kernels, k)) {
-    run_narrow(
-        kernels, batch, true,
-        NarrowJob<T>{m, n, k, choose_k_block(k), {a, lda, !transpose_a}, b, ldb, c, ldc, 1, accumulate},
-        c_step);
+  const auto is_narrow = [&](int64_t rows, int64_t columns, bool along_k) {
+    if (along_k) return rows <= few && columns >= lanes && narrow_depth(kernels, k);
+    return rows <= most_narrow_rows_across && columns >= 4 * lanes && work > tiny_work;
+  };
+  if (is_narrow(n, m, !transpose_a)) return narrow_columns(0);
+  if (is_narrow(m, n, transpose_b)) {
+    const ProductOperand<T> w{a, lda, !transpose_a}, v{b, ldb, transpose_b};
+    run_narrow(kernels, batch, true, NarrowJob<T>{m, n, k, k_block, w, v, c, ldc, 1, accumulate}, c_step);
     return;
   }
   if (work <= tiny_work) {
