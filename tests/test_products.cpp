@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -140,9 +141,9 @@ TEST_CASE_TEMPLATE("long, flat and power-of-two strided shapes agree with long d
     int64_t m, n, k;
   };
   std::mt19937_64 random(3);
-  for (const Shape shape :
-       {Shape{1, 700, 300}, Shape{700, 1, 300}, Shape{1, 1, 5000}, Shape{3, 5, 2500}, Shape{600, 600, 2},
-        Shape{200, 50, 784}, Shape{30, 512, 512}, Shape{512, 30, 512}}) {
+  for (const Shape shape : {Shape{1, 700, 300}, Shape{700, 1, 300}, Shape{1, 1, 5000}, Shape{3, 5, 2500},
+                            Shape{600, 600, 2}, Shape{1, 5000, 20}, Shape{5000, 3, 20}, Shape{200, 50, 784},
+                            Shape{30, 512, 512}, Shape{512, 30, 512}}) {
     for (int flags = 0; flags < 8; ++flags) {
       Problem<T> problem;
       problem.transpose_a = (flags & 1) != 0;
@@ -153,6 +154,75 @@ TEST_CASE_TEMPLATE("long, flat and power-of-two strided shapes agree with long d
       problem.k = shape.k;
       problem.fill(random);
       check(problem);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("products with few rows or columns agree with long double", T, float, double) {
+  std::mt19937_64 random(17);
+  for (const int64_t few : {1, 2, 3, 4, 5, 8, 9}) {
+    for (const int64_t many : {1, 7, 8, 16, 17, 33, 100}) {
+      for (const int64_t k : {1, 3, 8, 15, 16, 17, 31, 100, 513, 1030}) {
+        for (int flags = 0; flags < 16; ++flags) {
+          Problem<T> problem;
+          problem.transpose_a = (flags & 1) != 0;
+          problem.transpose_b = (flags & 2) != 0;
+          problem.accumulate = (flags & 4) != 0;
+          problem.m = (flags & 8) != 0 ? few : many;
+          problem.n = (flags & 8) != 0 ? many : few;
+          problem.k = k;
+          problem.pad_a = k % 3;
+          problem.pad_b = few % 3;
+          problem.pad_c = many % 2;
+          problem.fill(random);
+          check(problem);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("a few columns more than whole vectors agree with long double", T, float, double) {
+  std::mt19937_64 random(19);
+  for (const int64_t n : {9, 17, 18, 19, 20, 33, 50, 51, 65}) {
+    for (const int64_t k : {4, 15, 16, 50, 77, 784}) {
+      for (int flags = 0; flags < 8; ++flags) {
+        Problem<T> problem;
+        problem.transpose_a = (flags & 1) != 0;
+        problem.transpose_b = (flags & 2) != 0;
+        problem.accumulate = (flags & 4) != 0;
+        problem.m = 60 + n;
+        problem.n = n;
+        problem.k = k;
+        problem.pad_a = problem.pad_c = k % 2;
+        problem.fill(random);
+        check(problem);
+      }
+    }
+  }
+}
+
+// Strides of whole pages are where operands are copied; others are read where they are, and one strip of rows
+// packs panel by panel.
+TEST_CASE_TEMPLATE("strides of whole pages and rows of one strip or several agree with long double", T, float,
+                   double) {
+  std::mt19937_64 random(23);
+  const auto page = static_cast<int64_t>(4096 / sizeof(T));
+  for (const int64_t rows : {15, 60, 140, 141, 300}) {
+    for (const int64_t stride : {page / 4, page, 2 * page}) {
+      for (int flags = 0; flags < 8; ++flags) {
+        Problem<T> problem;
+        problem.transpose_a = (flags & 1) != 0;
+        problem.transpose_b = (flags & 2) != 0;
+        problem.accumulate = (flags & 4) != 0;
+        problem.m = rows;
+        problem.n = 130;
+        problem.k = 90;
+        problem.pad_a = std::max<int64_t>(0, stride - problem.lda());
+        problem.pad_b = std::max<int64_t>(0, stride - problem.ldb());
+        problem.fill(random);
+        check(problem);
+      }
     }
   }
 }
@@ -181,6 +251,27 @@ TEST_CASE("NaN and infinity reach the elements they belong to and no others") {
     for (int64_t j = 0; j < 21; ++j) {
       REQUIRE(std::isnan(got[problem.index(i * 21 + j)]) == (i == 4));
       if (i != 4) REQUIRE(std::isinf(got[problem.index(i * 21 + j)]) == (j == 20));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("NaN and infinity do not spread within a matrix times a vector", T, float, double) {
+  for (const int64_t n : {1, 3}) {
+    Problem<T> problem;
+    problem.m = 45;
+    problem.n = n;
+    problem.k = 27;
+    std::mt19937_64 random(6);
+    problem.fill(random);
+    // Of the last row copies may be read in place of rows that do not exist, of the last indices twice.
+    problem.a[44 * 27 + 20] = std::numeric_limits<T>::quiet_NaN();
+    problem.a[3 * 27 + 26] = std::numeric_limits<T>::infinity();
+    const std::vector<T> got = problem.result(1);
+    for (int64_t i = 0; i < problem.m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        REQUIRE(std::isnan(got[problem.index(i * n + j)]) == (i == 44));
+        REQUIRE(std::isinf(got[problem.index(i * n + j)]) == (i == 3));
+      }
     }
   }
 }
@@ -246,6 +337,111 @@ TEST_CASE_TEMPLATE("with own kernels an element depends on its row, its column a
       detail::product<T>(false, false, 1, 50, k, whole.a.data() + row * k, k, whole.b.data(), 50, one.data(),
                          50, false);
       CHECK(std::memcmp(one.data(), expected.data() + row * 50, 50 * sizeof(T)) == 0);
+    }
+  }
+}
+
+// Columns and rows alone are matrices times vectors, which have kernels of their own, as have the columns
+// behind the last whole vector.
+TEST_CASE_TEMPLATE("with own kernels a column or a row alone has the bits it has among others", T, float,
+                   double) {
+  if (!own_kernels()) return;
+  std::mt19937_64 random(29);
+  for (const int64_t k : {16, 50, 784, 1030}) {
+    for (const int64_t n : {7, 34, 50}) {
+      Problem<T> whole;
+      whole.m = 80;
+      whole.n = n;
+      whole.k = k;
+      whole.fill(random);
+      const std::vector<T> expected = whole.result(available_cpus());
+      int64_t differing = 0;
+      for (int64_t j = 0; j < n; ++j) {
+        std::vector<T> column(80);
+        detail::product<T>(false, false, 80, 1, k, whole.a.data(), k, whole.b.data() + j, n, column.data(), 1,
+                           false);
+        for (int64_t i = 0; i < 80; ++i)
+          differing += column[whole.index(i)] != expected[whole.index(i * n + j)];
+      }
+      CHECK(differing == 0);
+      std::vector<T> turned(whole.b.size());  // b', so that rows meet a matrix read along k
+      for (int64_t p = 0; p < k; ++p) {
+        for (int64_t j = 0; j < n; ++j) turned[whole.index(j * k + p)] = whole.b_at(p, j);
+      }
+      for (int64_t i = 0; i < 80; ++i) {
+        std::vector<T> row(static_cast<std::size_t>(n));
+        detail::product<T>(false, true, 1, n, k, whole.a.data() + i * k, k, turned.data(), k, row.data(), n,
+                           false);
+        for (int64_t j = 0; j < n; ++j) differing += row[whole.index(j)] != expected[whole.index(i * n + j)];
+      }
+      CHECK(differing == 0);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("with own kernels accumulating adds the product's sum to what was there", T, float,
+                   double) {
+  if (!own_kernels()) return;
+  std::mt19937_64 random(31);
+  struct Shape {
+    int64_t m, n, k;
+  };
+  for (const Shape shape : {Shape{40, 1, 33}, Shape{1, 40, 33}, Shape{100, 50, 60}, Shape{50, 100, 60},
+                            Shape{150, 34, 512}, Shape{300, 8, 20}, Shape{9, 9, 9}}) {
+    for (int flags = 0; flags < 4; ++flags) {
+      Problem<T> problem;
+      problem.transpose_a = (flags & 1) != 0;
+      problem.transpose_b = (flags & 2) != 0;
+      problem.m = shape.m;
+      problem.n = shape.n;
+      problem.k = shape.k;
+      problem.fill(random);
+      std::vector<T> expected = problem.result(1);
+      for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = problem.c[i] + expected[i];
+      problem.accumulate = true;
+      CHECK(same_bits(problem.result(available_cpus()), expected));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("a batch has the bits of its products one by one, whatever kernels they take", T, float,
+                   double) {
+  struct Shape {
+    int64_t m, n, k;
+  };
+  std::mt19937_64 random(37);
+  std::uniform_real_distribution<T> uniform(T{-1}, T{1});
+  const auto size = [](int64_t n) { return static_cast<std::size_t>(n); };
+  for (const Shape shape : {Shape{40, 1, 33}, Shape{1, 40, 33}, Shape{2, 70, 700}, Shape{80, 50, 40},
+                            Shape{64, 64, 64}, Shape{160, 20, 30}, Shape{6, 5, 7}}) {
+    for (int flags = 0; flags < 16; ++flags) {
+      const bool ta = (flags & 1) != 0, tb = (flags & 2) != 0, accumulate = (flags & 8) != 0;
+      const int64_t count = 5;
+      const int64_t step_a = shape.m * shape.k + 3;
+      const int64_t step_b = (flags & 4) != 0 ? 0 : shape.k * shape.n + 1;
+      std::vector<T> a(size(count * step_a)), b(size(count * (shape.k * shape.n + 1)));
+      std::vector<T> c(size(count * shape.m * shape.n));
+      for (std::vector<T>* x : {&a, &b, &c}) {
+        for (T& value : *x) value = uniform(random);
+      }
+      const int64_t lda = ta ? shape.m : shape.k, ldb = tb ? shape.k : shape.n;
+      std::vector<T> expected = c;
+      for (int64_t slice = 0; slice < count; ++slice) {
+        detail::product<T>(ta, tb, shape.m, shape.n, shape.k, a.data() + slice * step_a, lda,
+                           b.data() + slice * step_b, ldb, expected.data() + slice * shape.m * shape.n,
+                           shape.n, accumulate);
+      }
+      detail::ProductBatch batch;
+      batch.add_axis(count, step_a, step_b);
+      const int before = thread_count();
+      for (const int threads : {1, available_cpus()}) {
+        set_thread_count(threads);
+        std::vector<T> got = c;
+        detail::product_batch<T>(batch, ta, tb, shape.m, shape.n, shape.k, a.data(), lda, b.data(), ldb,
+                                 got.data(), accumulate);
+        CHECK(same_bits(got, expected));
+      }
+      set_thread_count(before);
     }
   }
 }

@@ -16,6 +16,7 @@ struct Float32 {
   using Element = float;
   using Vector = __m256;
   static constexpr int lanes = 8;
+  static constexpr bool many_registers = false;
   static constexpr int most_vectors = 3;
   static constexpr int usual_vectors = 2;
   static constexpr int most_rows[] = {0, 12, 6, 4};
@@ -56,6 +57,7 @@ struct Float64 {
   using Element = double;
   using Vector = __m256d;
   static constexpr int lanes = 4;
+  static constexpr bool many_registers = false;
   static constexpr int most_vectors = 3;
   static constexpr int usual_vectors = 2;
   static constexpr int most_rows[] = {0, 12, 6, 4};

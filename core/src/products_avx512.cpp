@@ -12,6 +12,7 @@ struct Float32 {
   using Element = float;
   using Vector = __m512;
   static constexpr int lanes = 16;
+  static constexpr bool many_registers = true;
   static constexpr int most_vectors = 4;
   static constexpr int usual_vectors = 2;
   static constexpr int most_rows[] = {0, 16, 14, 9, 6};
@@ -61,6 +62,7 @@ struct Float64 {
   using Element = double;
   using Vector = __m512d;
   static constexpr int lanes = 8;
+  static constexpr bool many_registers = true;
   static constexpr int most_vectors = 4;
   static constexpr int usual_vectors = 2;
   static constexpr int most_rows[] = {0, 16, 14, 9, 6};

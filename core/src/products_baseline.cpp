@@ -10,6 +10,7 @@ struct Portable {
   using Element = T;
   using Vector = V;
   static constexpr int lanes = 16 / static_cast<int>(sizeof(T));
+  static constexpr bool many_registers = false;
   static constexpr int most_vectors = 3;
   static constexpr int usual_vectors = 2;
   static constexpr int most_rows[] = {0, 12, 6, 4};

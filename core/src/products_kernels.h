@@ -22,17 +22,39 @@ struct ProductOperand {
   bool along_k;         ///< k is the contiguous index
 };
 
+/// Which panels of V are copied to memory without gaps before the tiles read them.
+enum class PanelPacking {
+  last,        ///< the last one if its last vector is not whole; V is read along the columns where it is
+  all,         ///< all, kept for all rows
+  one_by_one,  ///< all, each into the place of the one before: for a single strip of rows
+};
+
 template <class T>
 struct BlockJob {
   std::int64_t rows, columns, k, k_block;
   ProductOperand<T> w;  ///< starts at the block's first row
   ProductOperand<T> v;  ///< starts at the block's first column
-  const T* packed;      ///< panels made by pack(): the last panel only, or all (pack_all)
-  bool pack_all;
+  T* packed;            ///< place for the panels
+  PanelPacking packing;
+  bool pack_now;  ///< the panels are to be written; else they are there
   T* d;
   std::int64_t d_stride;
   bool accumulate;
-  T* w_copy;  ///< where to copy a strip of W first, compact_stride() apart; null: W is read where it is
+  bool fetch_d;  ///< D is too large for the caches that are near: fetch a tile's part while computing it
+  T* w_copy;     ///< where to copy a strip of W first, compact_stride() apart; null: W is read where it is
+};
+
+constexpr int most_narrow_rows = 8;         // where V is read along k
+constexpr int most_narrow_rows_across = 4;  // where it is not
+
+/// D = W V for few rows. Where V is read along k, every block of k has at least `lanes` indices.
+template <class T>
+struct NarrowJob {
+  std::int64_t rows, columns, k, k_block;  ///< rows from 1 to most_narrow_rows, or _across
+  ProductOperand<T> w, v;
+  T* d;
+  std::int64_t d_down, d_across;  ///< elements between D's rows and between its columns
+  bool accumulate;
 };
 
 /// Rows of W that are worked through at once, against all of V: they stay in the second-level cache.
@@ -47,14 +69,12 @@ template <class T>
 struct ProductKernels {
   int lanes;  ///< elements of a vector
 
-  /// Elements that pack() writes for `columns` columns.
-  std::int64_t (*packed_size)(std::int64_t columns, std::int64_t k, bool pack_all);
-
-  /// Copies V of a block into panels. Panels that are not packed are read where they are.
-  void (*pack)(const ProductOperand<T>& v, std::int64_t columns, std::int64_t k, bool pack_all, T* packed);
+  /// Elements of the panels of `columns` columns.
+  std::int64_t (*packed_size)(std::int64_t columns, std::int64_t k, PanelPacking packing);
 
   /// Computes a block.
   void (*run)(const BlockJob<T>& job);
+  void (*run_narrow)(const NarrowJob<T>& job);
 
   /// c (rows x columns) = d', plus c if accumulate; d's stride is at least `rows` rounded up to whole
   /// vectors.

@@ -89,7 +89,7 @@ template <class T>
 struct Plan {
   int64_t rows, columns, k, k_block, k_slab;
   ProductOperand<T> w, v;
-  bool pack_all;
+  PanelPacking packing;
   bool copy_w;
   bool parallel;
   bool transposed;
@@ -126,9 +126,42 @@ int64_t wanted_blocks(int64_t m, int64_t n, int64_t k) {
   return static_cast<int64_t>(std::clamp(blocks, 1.0, 1024.0));
 }
 
+// Copying costs a pass over an operand; reading it where it is may cost more.
+template <class T>
+void choose_copies(Plan<T>& plan) {
+  constexpr auto size = static_cast<int64_t>(sizeof(T));
+  constexpr int64_t page = 4096;  // lines that far apart share a set of the first-level cache
+  constexpr int64_t most_bytes = 1 << 19;
+  const int64_t v_bytes = plan.v.stride * size;
+  const bool conflicts = v_bytes % page == 0 && plan.rows >= 16;
+  const bool far = v_bytes * std::min(plan.k, plan.k_block) > most_bytes;
+  const bool crooked = v_bytes % 64 != 0;
+  plan.packing = plan.v.along_k || conflicts || ((far || crooked) && plan.rows >= 64) ? PanelPacking::all
+                                                                                      : PanelPacking::last;
+  // Along k the second-level cache decides: there a strip of rows two pages apart still finds room.
+  const int64_t harmful = plan.w.along_k ? 2 * page : page;
+  plan.copy_w = plan.w.stride * size % harmful == 0 && plan.columns >= 4 * plan.column_unit && plan.rows >= 8;
+}
+
+// Columns are cut first: rows cut further would pack V again. Where W is copied it is the other way round.
+template <class T>
+void choose_blocks(Plan<T>& plan, int64_t wanted) {
+  // What few rows read must come from near; many rows pay for fetching it from the second-level cache.
+  const int64_t packed_bytes = std::clamp<int64_t>(plan.rows << 13, 1 << 15, 1 << 20);
+  const int64_t units = divide_up(plan.columns, plan.column_unit);
+  const int64_t fitting =
+      std::max<int64_t>(1, packed_bytes / (plan.k_slab * plan.column_unit * static_cast<int64_t>(sizeof(T))));
+  plan.column_blocks = std::max(divide_up(units, fitting), plan.copy_w ? 1 : std::min(wanted, units / 6));
+  plan.column_blocks = std::clamp<int64_t>(plan.column_blocks, 1, units);
+  const int64_t most_row_blocks = divide_up(plan.rows, 48);
+  plan.row_blocks = std::clamp<int64_t>(divide_up(wanted, plan.column_blocks), 1, most_row_blocks);
+  // An even number of blocks halves well.
+  if (plan.row_blocks > 1 && plan.column_blocks % 2 == 1) plan.row_blocks -= plan.row_blocks % 2;
+}
+
 template <class T>
 Plan<T> make_plan(const ProductKernels<T>& kernels, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
-                  int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, bool accumulate) {
+                  int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, bool accumulate, bool batch) {
   Plan<T> plan;
   // Blocks of k are added to c one by one, which a transposed result cannot do in the same order.
   plan.transposed =
@@ -150,48 +183,34 @@ Plan<T> make_plan(const ProductKernels<T>& kernels, bool transpose_a, bool trans
   plan.k_slab = std::min(k, 4 * plan.k_block);
   plan.column_unit = 2 * kernels.lanes;
 
-  // Columns are cut first: rows cut further would pack V again.
-  // What few rows read must come from near; many rows pay for fetching it from the second-level cache.
-  const int64_t packed_bytes = std::clamp<int64_t>(plan.rows << 13, 1 << 15, 1 << 20);
-  constexpr int64_t pack_rows = 64;
-  const int64_t units = divide_up(plan.columns, plan.column_unit);
-  const int64_t fitting =
-      std::max<int64_t>(1, packed_bytes / (plan.k_slab * plan.column_unit * static_cast<int64_t>(sizeof(T))));
   const int64_t wanted = wanted_blocks<T>(m, n, k);
-  plan.column_blocks = std::max(divide_up(units, fitting), std::min(wanted, units / 6));
-  plan.column_blocks = std::clamp<int64_t>(plan.column_blocks, 1, units);
-  const int64_t most_row_blocks = divide_up(plan.rows, 48);
-  plan.row_blocks = std::clamp<int64_t>(divide_up(wanted, plan.column_blocks), 1, most_row_blocks);
-  // An even number of blocks halves well.
-  if (plan.row_blocks > 1 && plan.column_blocks % 2 == 1) plan.row_blocks -= plan.row_blocks % 2;
   plan.parallel = wanted > 1;
-  constexpr int64_t harmful = 1024;  // bytes; multiples of it crowd into few cache sets
-  const auto is_harmful = [](const ProductOperand<T>& x) {
-    return x.stride * static_cast<int64_t>(sizeof(T)) % harmful == 0;
-  };
-  plan.pack_all = plan.v.along_k || plan.rows >= pack_rows || (is_harmful(plan.v) && plan.rows >= 16);
-  plan.copy_w = is_harmful(plan.w) && plan.columns >= 2 * plan.column_unit && plan.rows >= 8;
+  choose_copies(plan);
+  choose_blocks(plan, wanted);
+  // One strip of rows reads a panel only once; a batch may share V among its slices.
+  if (plan.packing == PanelPacking::all && plan.row_blocks == 1 && plan.rows <= strip_rows && !batch)
+    plan.packing = PanelPacking::one_by_one;
   return plan;
 }
 
+// Finds the place for the panels of a block, and whether they are there already.
 template <class T>
-const T* packed_panels(const ProductKernels<T>& kernels, const Plan<T>& plan, const ProductOperand<T>& v,
-                       int64_t columns, int64_t k, std::uint64_t call, int64_t column, int64_t depth) {
-  const int64_t size = kernels.packed_size(columns, k, plan.pack_all);
-  if (size == 0) return nullptr;
+void find_panels(const ProductKernels<T>& kernels, std::uint64_t call, int64_t column, int64_t depth,
+                 BlockJob<T>& job) {
+  job.packed = nullptr;
+  job.pack_now = true;
+  const int64_t size = kernels.packed_size(job.columns, job.k, job.packing);
+  if (size == 0) return;
   ThreadScratch& scratch = thread_scratch();
-  if (scratch.call == call && scratch.source == v.data && scratch.column == column &&
-      scratch.depth == depth) {
-    return static_cast<const T*>(scratch.packed.reserve(0));
-  }
-  scratch.call = 0;  // should memory run out, nothing is packed
-  T* packed = static_cast<T*>(scratch.packed.reserve(static_cast<std::size_t>(size) * sizeof(T)));
-  kernels.pack(v, columns, k, plan.pack_all, packed);
+  job.pack_now = scratch.call != call || scratch.source != job.v.data || scratch.column != column ||
+                 scratch.depth != depth || job.packing == PanelPacking::one_by_one;
+  if (job.pack_now) scratch.call = 0;  // should memory run out, nothing is packed
+  job.packed =
+      static_cast<T*>(scratch.packed.reserve(job.pack_now ? static_cast<std::size_t>(size) * sizeof(T) : 0));
   scratch.call = call;
-  scratch.source = v.data;
+  scratch.source = job.v.data;
   scratch.column = column;
   scratch.depth = depth;
-  return packed;
 }
 
 template <class T>
@@ -208,7 +227,7 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
   job.rows = plan.rows * (row_block + 1) / plan.row_blocks - row;
   job.columns = column_end - column;
   job.k_block = plan.k_block;
-  job.pack_all = plan.pack_all;
+  job.packing = plan.packing;
   if (plan.transposed) {
     job.d_stride = compact_stride(job.columns, kernels.lanes);
     job.d = static_cast<T*>(
@@ -217,6 +236,8 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
     job.d_stride = plan.c_stride;
     job.d = plan.c + row * plan.c_stride + column;
   }
+  constexpr int64_t near = 1 << 19;
+  job.fetch_d = !plan.transposed && plan.rows * plan.columns * static_cast<int64_t>(sizeof(T)) > near;
   job.w_copy = nullptr;
   if (plan.copy_w) {
     const int64_t rows = std::min(job.rows, strip_rows);
@@ -230,7 +251,7 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
     job.w.data += plan.w.along_k ? row * plan.w.stride + depth : depth * plan.w.stride + row;
     job.v = plan.v;
     job.v.data += plan.v.along_k ? column * plan.v.stride + depth : depth * plan.v.stride + column;
-    job.packed = packed_panels(kernels, plan, job.v, job.columns, job.k, call, column, depth);
+    find_panels(kernels, call, column, depth, job);
     job.accumulate = depth > 0 || (plan.accumulate && !plan.transposed);
     kernels.run(job);
   }
@@ -238,6 +259,13 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
     kernels.store_transposed(job.d, job.d_stride, plan.c + column * plan.c_stride + row, plan.c_stride,
                              job.columns, job.rows, plan.accumulate);
   }
+}
+
+// Slices of a batch that together are worth a thread of their own.
+int64_t slices_per_chunk(int64_t m, int64_t n, int64_t k) {
+  constexpr double worthwhile = 1 << 17;  // multiply-adds
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  return static_cast<int64_t>(std::max(worthwhile / work, 1.0));
 }
 
 // A product that takes less time than planning it.
@@ -254,66 +282,63 @@ void run_tiny(const ProductKernels<T>& kernels, bool transpose_a, bool transpose
                   {a, lda, !transpose_a},
                   {b, ldb, transpose_b},
                   nullptr,
-                  transpose_b,
+                  transpose_b ? PanelPacking::one_by_one : PanelPacking::last,
+                  true,
                   c,
                   ldc,
                   accumulate,
+                  false,
                   nullptr};
-  if (const int64_t size = kernels.packed_size(n, k, job.pack_all); size != 0) {
+  // One strip or two: a panel is packed for the first and still there for the second only if there is one.
+  if (m > strip_rows && transpose_b) job.packing = PanelPacking::all;
+  if (const int64_t size = kernels.packed_size(n, k, job.packing); size != 0) {
     ThreadScratch& scratch = thread_scratch();
     scratch.call = 0;
-    T* packed = static_cast<T*>(scratch.packed.reserve(static_cast<std::size_t>(size) * sizeof(T)));
-    kernels.pack(job.v, n, k, job.pack_all, packed);
-    job.packed = packed;
+    job.packed = static_cast<T*>(scratch.packed.reserve(static_cast<std::size_t>(size) * sizeof(T)));
   }
   kernels.run(job);
 }
 
-}  // namespace
-
+// Whether narrow products can take k: they need a vector's worth of indices in every block.
 template <class T>
-void own_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
-                 const T* b, int64_t ldb, T* c, int64_t ldc, bool accumulate) {
-  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  const ProductKernels<T>& kernels = active_kernels<T>();
-  if (work <= tiny_work) {
-    run_tiny(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
-    return;
-  }
-  Plan<T> plan = make_plan(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, accumulate);
-  plan.c = c;
-  plan.c_stride = ldc;
-  plan.accumulate = accumulate;
-  const std::uint64_t call = last_call.fetch_add(1, std::memory_order_relaxed) + 1;
-  const auto run = [&](int64_t chunk) { run_block(kernels, plan, call, chunk); };
-  const int64_t blocks = plan.row_blocks * plan.column_blocks;
-  if (plan.parallel) {
-    parallel_chunks(blocks, run);
-  } else {
-    for (int64_t block = 0; block < blocks; ++block) run(block);
-  }
+bool narrow_depth(const ProductKernels<T>& kernels, int64_t k) {
+  const int64_t k_block = choose_k_block(k);
+  return k - (divide_up(k, k_block) - 1) * k_block >= kernels.lanes;
+}
+
+// Every slice of a batch as a NarrowJob; the operands of `first` are those of the slice at offsets 0.
+template <class T>
+void run_narrow(const ProductKernels<T>& kernels, const ProductBatch& batch, bool w_is_a,
+                const NarrowJob<T>& first, int64_t c_step) {
+  constexpr int64_t worthwhile = 1 << 17;  // elements of V that are worth a thread of their own
+  // Rows of V are read best in long pieces.
+  const int64_t least_columns = first.v.along_k ? kernels.lanes : 2048;
+  const int64_t wanted_columns = round_up(divide_up(worthwhile, first.k), int64_t{kernels.lanes});
+  const int64_t slice_columns = std::min(first.columns, std::max(least_columns, wanted_columns));
+  const int64_t pieces = divide_up(first.columns, slice_columns);
+  const int64_t grain = std::max<int64_t>(1, worthwhile / (slice_columns * first.k));
+  parallel_ranges(batch.count() * pieces, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t slice = chunk / pieces;
+      const int64_t column = chunk % pieces * slice_columns;
+      const ProductBatch::Offsets start = batch.offsets(slice);
+      NarrowJob<T> job = first;
+      job.columns = std::min(slice_columns, first.columns - column);
+      job.w.data += w_is_a ? start.a : start.b;
+      job.v.data += (w_is_a ? start.b : start.a) + column * (job.v.along_k ? job.v.stride : 1);
+      job.d += slice * c_step + column * job.d_across;
+      kernels.run_narrow(job);
+    }
+  });
 }
 
 template <class T>
-void own_product_batch(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
-                       int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, bool accumulate) {
-  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  const ProductKernels<T>& kernels = active_kernels<T>();
-  // Multiply-adds that are worth a thread of their own.
-  constexpr double worthwhile = 1 << 17;
-  const auto slices_each = static_cast<int64_t>(std::max(worthwhile / work, 1.0));
-  if (work <= tiny_work) {
-    parallel_ranges(batch.count(), slices_each, [&](int64_t first, int64_t last) {
-      for (int64_t slice = first; slice < last; ++slice) {
-        const ProductBatch::Offsets start = batch.offsets(slice);
-        run_tiny(kernels, transpose_a, transpose_b, m, n, k, a + start.a, lda, b + start.b, ldb,
-                 c + slice * m * n, n, accumulate);
-      }
-    });
-    return;
-  }
-  Plan<T> plan = make_plan(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, accumulate);
-  plan.c_stride = n;
+void run_slices(const ProductKernels<T>& kernels, const ProductBatch& batch, bool transpose_a,
+                bool transpose_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,
+                int64_t ldb, T* c, int64_t ldc, int64_t c_step, bool accumulate) {
+  Plan<T> plan =
+      make_plan(kernels, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, accumulate, batch.rank > 0);
+  plan.c_stride = ldc;
   plan.accumulate = accumulate;
   const std::uint64_t call = last_call.fetch_add(1, std::memory_order_relaxed) + 1;
   const int64_t blocks = plan.row_blocks * plan.column_blocks;
@@ -324,11 +349,71 @@ void own_product_batch(const ProductBatch& batch, bool transpose_a, bool transpo
       const ProductBatch::Offsets start = batch.offsets(slice);
       own.w.data = plan.transposed ? b + start.b : a + start.a;
       own.v.data = plan.transposed ? a + start.a : b + start.b;
-      own.c = c + slice * m * n;
+      own.c = c + slice * c_step;
       run_block(kernels, own, call, chunk % blocks);
     }
   };
+  const int64_t slices_each = slices_per_chunk(m, n, k);
   parallel_ranges(batch.count() * blocks, plan.parallel ? 1 : slices_each * blocks, run);
+}
+
+// Products with a result of few columns, or a few columns more than whole vectors, and likewise few rows.
+template <class T>
+void run_any(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
+             const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t c_step,
+             bool accumulate) {
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  const ProductKernels<T>& kernels = active_kernels<T>();
+  const int64_t lanes = kernels.lanes;
+  const int64_t few = std::min<int64_t>(lanes / 2, most_narrow_rows);
+  const int64_t k_block = choose_k_block(k);
+  const auto narrow_columns = [&](int64_t first) {
+    const T* from = b + (transpose_b ? first * ldb : first);
+    const ProductOperand<T> w{from, ldb, transpose_b}, v{a, lda, !transpose_a};
+    run_narrow(kernels, batch, false,
+               NarrowJob<T>{n - first, m, k, k_block, w, v, c + first, 1, ldc, accumulate}, c_step);
+  };
+  const auto is_narrow = [&](int64_t rows, int64_t columns, bool along_k) {
+    if (along_k) return rows <= few && columns >= lanes && narrow_depth(kernels, k);
+    return rows <= most_narrow_rows_across && columns >= 4 * lanes && work > tiny_work;
+  };
+  if (is_narrow(n, m, !transpose_a)) return narrow_columns(0);
+  if (is_narrow(m, n, transpose_b)) {
+    const ProductOperand<T> w{a, lda, !transpose_a}, v{b, ldb, transpose_b};
+    run_narrow(kernels, batch, true, NarrowJob<T>{m, n, k, k_block, w, v, c, ldc, 1, accumulate}, c_step);
+    return;
+  }
+  if (work <= tiny_work) {
+    parallel_ranges(batch.count(), slices_per_chunk(m, n, k), [&](int64_t first, int64_t last) {
+      for (int64_t slice = first; slice < last; ++slice) {
+        const ProductBatch::Offsets start = batch.offsets(slice);
+        run_tiny(kernels, transpose_a, transpose_b, m, n, k, a + start.a, lda, b + start.b, ldb,
+                 c + slice * c_step, ldc, accumulate);
+      }
+    });
+    return;
+  }
+  // A last vector with few columns costs as much as a whole one.
+  const int64_t left = n % lanes;
+  const bool split = !transpose_a && n > lanes && left > 0 && left <= lanes / 5 && m >= 4 * lanes &&
+                     narrow_depth(kernels, k);
+  run_slices(kernels, batch, transpose_a, transpose_b, m, split ? n - left : n, k, a, lda, b, ldb, c, ldc,
+             c_step, accumulate);
+  if (split) narrow_columns(n - left);
+}
+
+}  // namespace
+
+template <class T>
+void own_product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
+                 const T* b, int64_t ldb, T* c, int64_t ldc, bool accumulate) {
+  run_any<T>({}, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, ldc, 0, accumulate);
+}
+
+template <class T>
+void own_product_batch(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n,
+                       int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, bool accumulate) {
+  run_any(batch, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, c, n, m * n, accumulate);
 }
 
 template void own_product_batch<float>(const ProductBatch&, bool, bool, int64_t, int64_t, int64_t,

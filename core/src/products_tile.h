@@ -11,14 +11,11 @@
 #include <utility>
 
 #include "products_kernels.h"
+#include "products_narrow.h"
+#include "products_pack.h"
 
 namespace hypertape::detail {
 namespace {
-
-using std::int64_t;
-
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 struct TileJob {
@@ -31,6 +28,9 @@ struct TileJob {
   int64_t d_stride;
   int last_lanes;  // elements of the last vector that are stored
   bool add;
+  bool fetch_d;    // D comes from far
+  const T* ahead;  // one line of it is fetched per 4 steps of k: what the next panel will read
+  int64_t ahead_stride;
 };
 
 // One tile of Rows x (Vectors vectors). The accumulators live in registers for the whole of k.
@@ -53,6 +53,17 @@ void tile(const TileJob<typename S::Element>& job) {
   const T* v = job.v;
   const int64_t w_stride = job.w_stride;
   const int64_t v_stride = job.v_stride;
+  const T* ahead = job.ahead;
+  const int64_t ahead_stride = job.ahead_stride;
+  if (job.fetch_d) {
+    const T* d = job.d;
+#pragma GCC unroll 32
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < Vectors; ++j) __builtin_prefetch(d + j * S::lanes, 1, 3);
+      d += job.d_stride;
+    }
+  }
 
   const auto step = [&](int q) __attribute__((always_inline)) {
     V vectors[Vectors];
@@ -80,6 +91,8 @@ void tile(const TileJob<typename S::Element>& job) {
     step(2);
     step(3);
     advance(4);
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += ahead_stride;
   }
   for (; p > 0; --p) {
     step(0);
@@ -148,23 +161,19 @@ double run_cycles(int64_t rows, int64_t columns, int64_t k) {
   return cycles;
 }
 
-// Copies the strip's rows and depth of W to a stride without harm to the caches.
+// What the tiles of a panel fetch ahead: the columns behind it in V, one line of each row per 4 tiles.
 template <class S>
-ProductOperand<typename S::Element> compact(const ProductOperand<typename S::Element>& w, int64_t rows,
-                                            int64_t depth, typename S::Element* copy) {
-  const int64_t lines = w.along_k ? rows : depth;
-  const int64_t length = w.along_k ? depth : rows;
-  const int64_t stride = compact_stride(length, S::lanes);
-  for (int64_t line = 0; line < lines; ++line) {
-    const typename S::Element* source = w.data + line * w.stride;
-    typename S::Element* target = copy + line * stride;
-    int64_t e = 0;
-    for (; e + S::lanes <= length; e += S::lanes) S::store(target + e, S::load(source + e));
-    if (e < length)
-      S::store_part(target + e, S::load_part(source + e, static_cast<int>(length - e)),
-                    static_cast<int>(length - e), false);
+void fetch_ahead(const BlockJob<typename S::Element>& block, const typename S::Element* behind, bool wanted,
+                 int tile_number, int vectors, TileJob<typename S::Element>& job) {
+  constexpr int line = 64 / static_cast<int>(sizeof(typename S::Element));
+  const int column = tile_number / 4 * line;
+  if (wanted && column <= vectors * S::lanes) {
+    job.ahead = behind + column + tile_number % 4 * (job.k / 4) * block.v.stride;
+    job.ahead_stride = block.v.stride;
+  } else {
+    job.ahead = job.v;
+    job.ahead_stride = 0;
   }
-  return {copy, stride, w.along_k};
 }
 
 // Rows [0, rows) of W, which starts at the strip's first row and this block of k, against all panels.
@@ -174,26 +183,36 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
   using T = typename S::Element;
   const int64_t all = divide_up(block.columns, S::lanes);
   if (block.w_copy != nullptr) w = compact<S>(w, rows, depth, block.w_copy);
+  const bool fresh = block.pack_now && first_row == 0;
   TileJob<T> job;
   job.k = depth;
   job.w_stride = w.stride;
   job.d_stride = block.d_stride;
   job.add = block.accumulate || p > 0;
+  job.fetch_d = block.fetch_d;
   int64_t packed_before = 0;  // vectors
   for (int64_t first = 0; first < all;) {
     const int vectors = panel_vectors<S>(all - first);
     const int64_t column = first * S::lanes;
     const int64_t stored = block.columns - column;
     const bool whole = stored >= vectors * S::lanes;
-    if (block.pack_all || !whole) {
+    const bool packed = block.packing != PanelPacking::last || !whole;
+    ProductOperand<T> v = block.v;
+    v.data += v.along_k ? column * v.stride + p : p * v.stride + column;
+    if (packed) {
       job.v_stride = vectors * S::lanes;
-      job.v = block.packed + packed_before * S::lanes * block.k + p * job.v_stride;
+      T* panel = block.packed;
+      if (block.packing != PanelPacking::one_by_one)
+        panel += packed_before * S::lanes * block.k + p * job.v_stride;
       packed_before += vectors;
+      if (fresh) pack_panel<S>(v, vectors, smaller(stored, vectors * S::lanes), depth, panel);
+      job.v = panel;
     } else {
-      job.v_stride = block.v.stride;
-      job.v = block.v.data + p * block.v.stride + column;
+      job.v_stride = v.stride;
+      job.v = v.data;
     }
     job.last_lanes = whole ? S::lanes : static_cast<int>(stored - (vectors - 1) * S::lanes);
+    const bool ahead = !v.along_k && (fresh || !packed) && first + vectors < all;
     // Tiles as equal as possible: a last tile of one row would wait for its own sums.
     const int height = static_cast<int>(rows);
     const int count = (height + S::most_rows[vectors] - 1) / S::most_rows[vectors];
@@ -204,6 +223,7 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     job.d = block.d + first_row * block.d_stride + column;
     for (int t = 0; t < count; ++t) {
       const int tile_rows = least + (t < larger ? 1 : 0);
+      fetch_ahead<S>(block, v.data + vectors * S::lanes, ahead, t, vectors, job);
       functions[tile_rows](job);
       job.w += tile_rows * (w.along_k ? w.stride : 1);
       job.d += tile_rows * block.d_stride;
@@ -227,138 +247,9 @@ void run(const BlockJob<typename S::Element>& block) {
   }
 }
 
-// Columns 0..lanes-1 of `lanes` source rows, the missing rows replaced by the last: out[c][r] = source[r][c].
-// A vector is loaded in pieces of 16 bytes, each from its own row, which leaves squares to transpose.
-template <class S, bool Whole>
-inline __attribute__((always_inline)) void transpose_block(const typename S::Element* source, int64_t stride,
-                                                           int64_t rows,
-                                                           typename S::Vector (&out)[S::lanes]) {
-  using T = typename S::Element;
-  constexpr int side = 16 / static_cast<int>(sizeof(T));
-  constexpr int quads = S::lanes / side;
-  const int64_t quad_stride = stride * side;
-#pragma GCC unroll 4
-  for (int r = 0; r < side; ++r) {
-    const T* from[quads];
-#pragma GCC unroll 4
-    for (int quad = 0; quad < quads; ++quad) {
-      from[quad] = Whole ? source + r * stride + quad * quad_stride
-                         : source + smaller(r + quad * side, rows - 1) * stride;
-    }
-#pragma GCC unroll 8
-    for (int c = 0; c < S::lanes; c += side) out[c + r] = S::load_quads(from, c);
-  }
-#pragma GCC unroll 8
-  for (int c = 0; c < S::lanes; c += side) S::transpose_quads(out + c);
-}
-
 template <class S>
-int64_t packed_size(int64_t columns, int64_t k, bool pack_all) {
-  if (pack_all) return divide_up(columns, S::lanes) * S::lanes * k;
-  return columns % S::lanes == 0 ? 0 : S::most_vectors * S::lanes * k;
-}
-
-// One vector wide strip of a panel from a V whose contiguous index is k.
-template <class S>
-void pack_transposed(const typename S::Element* source, int64_t stride, int64_t columns, int64_t k,
-                     typename S::Element* packed, int64_t packed_stride) {
-  if (k < S::lanes) {
-    for (int64_t p = 0; p < k; ++p) {
-      for (int64_t j = 0; j < S::lanes; ++j) {
-        packed[p * packed_stride + j] = source[smaller(j, columns - 1) * stride + p];
-      }
-    }
-    return;
-  }
-  for (int64_t p = 0; p < k; p += S::lanes) {
-    const int64_t begin = smaller(p, k - S::lanes);  // the last block overlaps the one before
-    typename S::Vector block[S::lanes];
-    if (columns >= S::lanes) {
-      transpose_block<S, true>(source + begin, stride, columns, block);
-    } else {
-      transpose_block<S, false>(source + begin, stride, columns, block);
-    }
-    typename S::Element* target = packed + begin * packed_stride;
-#pragma GCC unroll 16
-    for (int r = 0; r < S::lanes; ++r) {
-      S::store(target, block[r]);
-      target += packed_stride;
-    }
-  }
-}
-
-// Rows [0, rows) of one panel from a V whose contiguous index runs along the columns.
-template <class S>
-void pack_rows(const typename S::Element* source, int64_t stride, int vectors, int last_lanes, int64_t rows,
-               typename S::Element* packed) {
-  for (int64_t p = 0; p < rows; ++p) {
-    for (int j = 0; j + 1 < vectors; ++j) S::store(packed + j * S::lanes, S::load(source + j * S::lanes));
-    const int last = (vectors - 1) * S::lanes;
-    S::store(packed + last, S::load_part(source + last, last_lanes));
-    packed += vectors * S::lanes;
-    source += stride;
-  }
-}
-
-template <class S>
-void pack(const ProductOperand<typename S::Element>& v, int64_t columns, int64_t k, bool pack_all,
-          typename S::Element* packed) {
-  const int64_t all = divide_up(columns, S::lanes);
-  for (int64_t first = 0; first < all;) {
-    const int vectors = panel_vectors<S>(all - first);
-    const int64_t column = first * S::lanes;
-    first += vectors;
-    const int64_t stride = vectors * S::lanes;
-    const int64_t wanted = smaller(columns - column, stride);
-    if (!pack_all && wanted == stride) continue;
-    if (v.along_k) {
-      for (int j = 0; j < vectors; ++j) {
-        const int64_t strip = column + j * S::lanes;
-        pack_transposed<S>(v.data + strip * v.stride, v.stride, smaller(columns - strip, S::lanes), k,
-                           packed + j * S::lanes, stride);
-      }
-    } else {
-      pack_rows<S>(v.data + column, v.stride, vectors, static_cast<int>(wanted - (vectors - 1) * S::lanes), k,
-                   packed);
-    }
-    packed += stride * k;
-  }
-}
-
-template <class S>
-void store_transposed(const typename S::Element* d, int64_t d_stride, typename S::Element* c,
-                      int64_t c_stride, int64_t rows, int64_t columns, bool accumulate) {
-  for (int64_t i = 0; i < rows; i += S::lanes) {
-    for (int64_t j = 0; j < columns; j += S::lanes) {
-      const int64_t stored = smaller(columns - j, S::lanes);
-      const int64_t rows_here = smaller(rows - i, S::lanes);
-      typename S::Element* place = c + i * c_stride + j;
-      typename S::Vector block[S::lanes];
-      if (stored == S::lanes) {
-        transpose_block<S, true>(d + j * d_stride + i, d_stride, stored, block);
-      } else {
-        transpose_block<S, false>(d + j * d_stride + i, d_stride, stored, block);
-      }
-      if (rows_here == S::lanes && stored == S::lanes && !accumulate) {
-#pragma GCC unroll 16
-        for (int r = 0; r < S::lanes; ++r) {
-          S::store(place, block[r]);
-          place += c_stride;
-        }
-      } else {
-#pragma GCC unroll 16
-        for (int r = 0; r < S::lanes; ++r) {
-          if (r < rows_here) S::store_part(place, block[r], static_cast<int>(stored), accumulate);
-          place += c_stride;
-        }
-      }
-    }
-  }
-}
-
-template <class S>
-constexpr ProductKernels<typename S::Element> kernels{S::lanes, &packed_size<S>,      &pack<S>,
-                                                      &run<S>,  &store_transposed<S>, &run_cycles<S>};
+constexpr ProductKernels<typename S::Element> kernels{S::lanes,       &packed_size<S>,      &run<S>,
+                                                      &run_narrow<S>, &store_transposed<S>, &run_cycles<S>};
 
 }  // namespace
 }  // namespace hypertape::detail
