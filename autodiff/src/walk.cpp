@@ -140,6 +140,7 @@ class Walk {
 
   /// `is_tangent`: of a cotangent of which only the tangent is wanted.
   void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent, bool is_tangent = false) {
+    pass_leaves(node, output);
     if (!node || !node->may_serve(scope_.low) || !cotangent.defined()) return;
     if (!tangent_alone(*node)) {
       add(node, output, std::move(cotangent));
@@ -169,8 +170,12 @@ class Walk {
   }
 
   Tensor take_sum(const Edge& edge) {
-    Tensor sum = take(edge);
-    if (!sum.defined() || !tangent_alone(*edge.node)) return sum;
+    Node* node = edge.node;
+    std::uint32_t output = edge.output;
+    pass_leaves(node, output);
+    if (!node || !node->may_serve(scope_.low)) return {};
+    Tensor sum = take(node, output);
+    if (!sum.defined() || !tangent_alone(*node)) return sum;
     // The rule goes on with a gradient that nobody reads, for the tangent's sake.
     Tensor unread = make_alias(sum);
     attach_tangent(unread, wanted_.scope, std::move(sum));
@@ -179,17 +184,21 @@ class Walk {
 
   Tensor destination(const Edge& edge, Dtype dtype) {
     constexpr std::uint32_t most = 64;  // bits of Joined::given
-    const Piece piece = piece_of(*edge.node, edge.output);
-    if (!piece.shape || edge.output >= most) return {};
+    Node* node = edge.node;
+    std::uint32_t output = edge.output;
+    pass_leaves(node, output);
+    if (!node || !node->may_serve(scope_.low)) return {};
+    const Piece piece = piece_of(*node, output);
+    if (!piece.shape || output >= most) return {};
     bool fresh = false;
-    PendingTable::Entry& entry = pending_.at(edge.node, fresh);
-    if (fresh) queue_.push({edge.node->number, edge.node});
-    if (entry.cotangent(edge.output).defined()) return {};
+    PendingTable::Entry& entry = pending_.at(node, fresh);
+    if (fresh) queue_.push({node->number, node});
+    if (entry.cotangent(output).defined()) return {};
     if (!entry.joined) {
       entry.joined = std::make_unique<Joined>();
       entry.joined->vector = make_tensor(Shape{piece.total}, dtype);
     }
-    const std::uint64_t bit = std::uint64_t{1} << edge.output;
+    const std::uint64_t bit = std::uint64_t{1} << output;
     if (entry.joined->given & bit) return {};
     entry.joined->given |= bit;
     return make_view(entry.joined->vector, *piece.shape, nullptr, piece.offset);
@@ -220,10 +229,20 @@ class Walk {
     accumulate(entry.cotangent(output), std::move(cotangent));
   }
 
-  Tensor take(const Edge& edge) {
-    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
-    PendingTable::Entry* entry = pending_.find(edge.node);
-    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+  Tensor take(Node* node, std::uint32_t output) {
+    if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) return std::move(leaves_[leaf->index]);
+    PendingTable::Entry* entry = pending_.find(node);
+    return entry ? std::move(entry->cotangent(output)) : Tensor();
+  }
+
+  // To this scope the leaf of another one is the identity: what arrives there is added to what has arrived
+  // behind it, instead of being gathered first.
+  void pass_leaves(Node*& node, std::uint32_t& output) const {
+    while (node && node->rule == &leaf_rule && !node->consumed && !leaf_of(*node, scope_.low)) {
+      const Edge& edge = node->edges()[0];
+      output = edge.output;
+      node = edge.node;
+    }
   }
 
   void step(Node& node, PendingTable::Entry& entry) {

@@ -71,7 +71,7 @@ class Segment {
     }
     optim::State state = detail::split(x, parameters_, slots_);
     for (std::int64_t t = first_; t < end_; ++t)
-      state = run_.advance(state, run_.at_step(hyper, rows, t, first_), t);
+      state = run_.advance(std::move(state), run_.at_step(hyper, rows, t, first_), t);
     return detail::join(state);
   }
 
@@ -107,7 +107,7 @@ class CheckpointedMethod final : public detail::Method {
         // Checkpoint k stands at step k * steps / count.
         const auto k = static_cast<std::int64_t>(kept.size());
         if (k < count && t == k * steps / count) kept.push_back({t, state});
-        state = run->advance(state, run->at_step(hyper, rows, t), t, true);
+        state = run->advance(std::move(state), run->at_step(hyper, rows, t), t, true);
       }
       return CustomVjp{detail::join(state),
                        [run, kept = std::move(kept), hyper](const TensorList& cotangents) {
