@@ -5,6 +5,7 @@
 #include "cpu_loops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
+#include "loops.h"
 
 namespace hypertape::detail {
 namespace {
@@ -41,6 +42,43 @@ void copy_run(const From* source, std::int64_t source_step, To* target, std::int
   }
 }
 
+// A copy that turns two axes around: the target's last axis, and one along which the source is contiguous.
+struct Turn {
+  int axis = -1;  // in the walk; -1 if the copy is none
+  std::int64_t rows = 0, columns = 0, source_step = 0, target_step = 0;
+};
+Turn turn_of(const StridedWalk<2>& walk) {
+  const auto last = static_cast<std::size_t>(std::max(walk.rank - 1, 0));
+  if (walk.rank < 2 || walk.strides[1][last] != 1 || walk.strides[0][last] <= 1) return {};
+  for (int axis = 0; axis + 1 < walk.rank; ++axis) {
+    const auto a = static_cast<std::size_t>(axis);
+    if (walk.strides[0][a] == 1)
+      return {axis, walk.extents[a], walk.extents[last], walk.strides[0][last], walk.strides[1][a]};
+  }
+  return {};
+}
+
+template <class T>
+void copy_turned(const T* source, T* target, const StridedWalk<2>& walk, const Turn& turn) {
+  StridedWalk<2> rest;
+  for (int axis = 0; axis + 1 < walk.rank; ++axis) {
+    const auto a = static_cast<std::size_t>(axis);
+    if (axis != turn.axis) rest.add_axis(walk.extents[a], {walk.strides[0][a], walk.strides[1][a]}, 2);
+  }
+  constexpr std::int64_t band = 64;  // of the target's rows: whole cache lines of the source
+  const std::int64_t bands = (turn.rows + band - 1) / band, all = rest.positions(rest.rank) * bands;
+  const std::int64_t in_band = std::min(band, turn.rows) * turn.columns;
+  parallel_ranges(
+      all, std::max<std::int64_t>(parallel_grain / in_band, 1), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t task = begin; task < end; ++task) {
+          const std::array<std::int64_t, 2> at = rest.offsets_at(rest.rank, task / bands);
+          const std::int64_t row = task % bands * band;
+          loops<T>().transpose(std::min(band, turn.rows - row), turn.columns, source + at[0] + row,
+                               turn.source_step, target + at[1] + row * turn.target_step, turn.target_step);
+        }
+      });
+}
+
 }  // namespace
 
 template <class From, class To>
@@ -57,6 +95,10 @@ void copy_elements(const View& source, const View& target) {
   StridedWalk<2> walk;
   for (int axis = 0; axis < target.rank; ++axis)
     walk.add_axis(target.extents[axis], {source.strides[axis], target.strides[axis]}, 2);
+  if constexpr (std::is_same_v<From, To> && std::is_floating_point_v<To>) {
+    if (const Turn turn = turn_of(walk); turn.axis >= 0)
+      return copy_turned(source.as<From>(), target.as<To>(), walk, turn);
+  }
   const int inner = walk.rank - 1;
   const auto last = static_cast<std::size_t>(std::max(inner, 0));
   const std::int64_t length = walk.rank ? walk.extents[last] : 1;

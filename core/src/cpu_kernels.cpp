@@ -5,11 +5,13 @@
 
 namespace hypertape::detail {
 
-#define HYPERTAPE_KERNELS(isa)                   \
-  namespace isa {                                \
-  const OpKernels* elementwise_table() noexcept; \
-  const Loops<float>& loops_float32() noexcept;  \
-  const Loops<double>& loops_float64() noexcept; \
+#define HYPERTAPE_KERNELS(isa)                                  \
+  namespace isa {                                               \
+  const OpKernels* elementwise_table() noexcept;                \
+  const Loops<float>& loops_float32() noexcept;                 \
+  const Loops<double>& loops_float64() noexcept;                \
+  const SoftmaxLoops<float>& softmax_loops_float32() noexcept;  \
+  const SoftmaxLoops<double>& softmax_loops_float64() noexcept; \
   }
 HYPERTAPE_KERNELS(baseline)
 #if defined(__x86_64__)
@@ -24,15 +26,19 @@ struct Kernels {
   const OpKernels* elementwise = baseline::elementwise_table();
   const Loops<float>* float32 = &baseline::loops_float32();
   const Loops<double>* float64 = &baseline::loops_float64();
+  const SoftmaxLoops<float>* softmax32 = &baseline::softmax_loops_float32();
+  const SoftmaxLoops<double>* softmax64 = &baseline::softmax_loops_float64();
 };
 
 Kernels choose() {
 #if defined(__x86_64__)
   switch (active_isa()) {
     case Isa::avx512:
-      return {avx512::elementwise_table(), &avx512::loops_float32(), &avx512::loops_float64()};
+      return {avx512::elementwise_table(), &avx512::loops_float32(), &avx512::loops_float64(),
+              &avx512::softmax_loops_float32(), &avx512::softmax_loops_float64()};
     case Isa::avx2:
-      return {avx2::elementwise_table(), &avx2::loops_float32(), &avx2::loops_float64()};
+      return {avx2::elementwise_table(), &avx2::loops_float32(), &avx2::loops_float64(),
+              &avx2::softmax_loops_float32(), &avx2::softmax_loops_float64()};
     case Isa::baseline:
       break;
   }
@@ -57,6 +63,14 @@ const Loops<float>& loops<float>() {
 template <>
 const Loops<double>& loops<double>() {
   return *kernels().float64;
+}
+template <>
+const SoftmaxLoops<float>& softmax_loops<float>() {
+  return *kernels().softmax32;
+}
+template <>
+const SoftmaxLoops<double>& softmax_loops<double>() {
+  return *kernels().softmax64;
 }
 
 }  // namespace hypertape::detail
