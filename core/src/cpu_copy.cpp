@@ -42,18 +42,22 @@ void copy_run(const From* source, std::int64_t source_step, To* target, std::int
   }
 }
 
-// A copy that turns two axes around: the target's last axis, and one along which the source is contiguous.
+// A copy that turns two axes around: the source is contiguous along one, the target along the other.
 struct Turn {
-  int axis = -1;  // in the walk; -1 if the copy is none
-  std::int64_t rows = 0, columns = 0, source_step = 0, target_step = 0;
+  int row_axis = -1, column_axis = -1;  // in the walk: the source's, the target's; -1 if the copy is none
 };
 Turn turn_of(const StridedWalk<2>& walk) {
-  const auto last = static_cast<std::size_t>(std::max(walk.rank - 1, 0));
-  if (walk.rank < 2 || walk.strides[1][last] != 1 || walk.strides[0][last] <= 1) return {};
-  for (int axis = 0; axis + 1 < walk.rank; ++axis) {
-    const auto a = static_cast<std::size_t>(axis);
-    if (walk.strides[0][a] == 1)
-      return {axis, walk.extents[a], walk.extents[last], walk.strides[0][last], walk.strides[1][a]};
+  const int last = walk.rank - 1;
+  for (const int contiguous : {0, 1}) {  // the operand that is not contiguous along the last axis
+    if (walk.rank < 2) break;
+    const auto &other = walk.strides[static_cast<std::size_t>(contiguous)],
+               &along = walk.strides[static_cast<std::size_t>(1 - contiguous)];
+    if (along[static_cast<std::size_t>(last)] != 1 || other[static_cast<std::size_t>(last)] <= 1) continue;
+    for (int axis = 0; axis < last; ++axis) {
+      if (other[static_cast<std::size_t>(axis)] != 1 || along[static_cast<std::size_t>(axis)] <= 1) continue;
+      if (contiguous == 0) return {axis, last};
+      return {last, axis};
+    }
   }
   return {};
 }
@@ -61,22 +65,27 @@ Turn turn_of(const StridedWalk<2>& walk) {
 template <class T>
 void copy_turned(const T* source, T* target, const StridedWalk<2>& walk, const Turn& turn) {
   StridedWalk<2> rest;
-  for (int axis = 0; axis + 1 < walk.rank; ++axis) {
+  for (int axis = 0; axis < walk.rank; ++axis) {
     const auto a = static_cast<std::size_t>(axis);
-    if (axis != turn.axis) rest.add_axis(walk.extents[a], {walk.strides[0][a], walk.strides[1][a]}, 2);
+    if (axis != turn.row_axis && axis != turn.column_axis)
+      rest.add_axis(walk.extents[a], {walk.strides[0][a], walk.strides[1][a]}, 2);
   }
-  constexpr std::int64_t band = 64;  // of the target's rows: whole cache lines of the source
-  const std::int64_t bands = (turn.rows + band - 1) / band, all = rest.positions(rest.rank) * bands;
-  const std::int64_t in_band = std::min(band, turn.rows) * turn.columns;
-  parallel_ranges(
-      all, std::max<std::int64_t>(parallel_grain / in_band, 1), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t task = begin; task < end; ++task) {
-          const std::array<std::int64_t, 2> at = rest.offsets_at(rest.rank, task / bands);
-          const std::int64_t row = task % bands * band;
-          loops<T>().transpose(std::min(band, turn.rows - row), turn.columns, source + at[0] + row,
-                               turn.source_step, target + at[1] + row * turn.target_step, turn.target_step);
-        }
-      });
+  const auto row = static_cast<std::size_t>(turn.row_axis),
+             column = static_cast<std::size_t>(turn.column_axis);
+  const std::int64_t rows = walk.extents[row], columns = walk.extents[column];
+  const std::int64_t source_step = walk.strides[0][column], target_step = walk.strides[1][row];
+  // Of the source, one cache line wide: a wider band leaves the cache before its lines are used up.
+  constexpr std::int64_t band = 64 / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t bands = (rows + band - 1) / band, all = rest.positions(rest.rank) * bands;
+  parallel_ranges(all, std::max<std::int64_t>(parallel_grain / (std::min(band, rows) * columns), 1),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t task = begin; task < end; ++task) {
+                      const std::array<std::int64_t, 2> at = rest.offsets_at(rest.rank, task / bands);
+                      const std::int64_t first = task % bands * band;
+                      loops<T>().transpose(std::min(band, rows - first), columns, source + at[0] + first,
+                                           source_step, target + at[1] + first * target_step, target_step);
+                    }
+                  });
 }
 
 }  // namespace
@@ -96,7 +105,7 @@ void copy_elements(const View& source, const View& target) {
   for (int axis = 0; axis < target.rank; ++axis)
     walk.add_axis(target.extents[axis], {source.strides[axis], target.strides[axis]}, 2);
   if constexpr (std::is_same_v<From, To> && std::is_floating_point_v<To>) {
-    if (const Turn turn = turn_of(walk); turn.axis >= 0)
+    if (const Turn turn = turn_of(walk); turn.row_axis >= 0)
       return copy_turned(source.as<From>(), target.as<To>(), walk, turn);
   }
   const int inner = walk.rank - 1;

@@ -11,7 +11,15 @@
 // none): an integer is read off the low mantissa bits after adding 1.5 * 2^52. Compile with -O3
 // -fno-math-errno -fno-trapping-math.
 //
-// ULPDOC
+// Largest errors in ulp, over every seventh float and some 10^7 doubles on each interval where they are
+// largest:
+//
+//           with fma        without
+//   exp     0.89, 0.89      0.90, 0.88
+//   log     0.83, 0.83      0.84, 0.88
+//   tanh    1.37, 1.40      1.20, 1.24
+//
+// All three are nondecreasing over the positive floats.
 // Further functions: scalar_functions.h.
 //
 // Bodies are HYPERTAPE_ALWAYS_INLINE templates (a call in the loop stops vectorising) and call everything as
