@@ -40,11 +40,66 @@ constexpr OpRule cross_entropy_rule = {
       push.results[0] = dot(softmax_cross_entropy_gradient(one_like(x), x, push.input(1)), push.tangents[0]);
     }};
 
-// scale / N * (diag(p) - p p') s for each row: the cross entropy's Hessian, symmetric in s.
-Tensor apply_hessian(const Tensor& scale, const Tensor& logits, const Tensor& s) {
-  const Tensor p = softmax(logits);
-  const Tensor ps = p * s;
-  return (scale / static_cast<double>(logits.extent(0))) * (ps - p * sum(ps, {1}, true));
+// scale (diag(p) - p p') s for each row, p = softmax(logits): the losses' Hessian, symmetric in s. `scales`
+// are those of the rows, or with `mean` one element, divided by their number.
+Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s);
+
+struct HessianAttributes {
+  bool mean;
+};
+
+// What multiplies the rows, as a column or a scalar.
+Tensor row_scales(const Tensor& scales, bool mean, std::int64_t rows) {
+  return mean ? divide_scalar(scales, static_cast<double>(rows)) : reshape(scales, {rows, 1});
+}
+
+// (diag(p) - p p') s, and its derivative along q of p.
+Tensor spread(const Tensor& p, const Tensor& s) { return p * (s - sum(p * s, {1}, true)); }
+Tensor spread_along(const Tensor& p, const Tensor& q, const Tensor& s) {
+  return q * (s - sum(p * s, {1}, true)) - p * sum(q * s, {1}, true);
+}
+
+// Inputs: scales, logits, s.
+constexpr OpRule hessian_rule = {
+    "softmax_cross_entropy_gradient",
+    [](Pull& pull) {
+      const Tensor &scales = pull.input(0), &x = pull.input(1), &s = pull.input(2), &t = pull.cotangent();
+      const bool mean = pull.attributes<HessianAttributes>().mean;
+      if (pull.needs(0)) {
+        const Tensor products = spread(softmax(x), s) * t;
+        pull.gradients[0] =
+            mean ? reshape(divide_scalar(sum(products), static_cast<double>(x.extent(0))), scales.shape())
+                 : sum(products, {1});
+      }
+      if (pull.needs(1)) {
+        // The trilinear form t' (dp/dx)[s] is symmetric in s, t and dx.
+        const Tensor p = softmax(x);
+        pull.gradients[1] = row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, t), s);
+      }
+      if (pull.needs(2)) pull.gradients[2] = apply_hessian(scales, mean, x, t);
+    },
+    [](Push& push) {
+      const Tensor &scales = push.input(0), &x = push.input(1), &s = push.input(2);
+      const bool mean = push.attributes<HessianAttributes>().mean;
+      Tensor total;
+      const auto add_term = [&total](Tensor term) {
+        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+      };
+      if (push.tangents[0].defined()) add_term(apply_hessian(push.tangents[0], mean, x, s));
+      if (push.tangents[1].defined()) {
+        const Tensor p = softmax(x);
+        add_term(row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, push.tangents[1]), s));
+      }
+      if (push.tangents[2].defined()) add_term(apply_hessian(scales, mean, x, push.tangents[2]));
+      push.results[0] = std::move(total);
+    }};
+
+Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s) {
+  Tensor result = make_tensor(logits.shape(), logits.dtype());
+  const Tensor rows = make_contiguous(logits), directions = make_contiguous(s);
+  backend_of(logits).softmax_cross_entropy_curvature(view_of(scales), mean, view_of(rows),
+                                                     view_of(directions), view_of(result));
+  return finish_one(hessian_rule, {7, 0}, HessianAttributes{mean}, std::move(result), scales, logits, s);
 }
 
 // Inputs: scale, logits, labels.
@@ -56,14 +111,14 @@ constexpr OpRule cross_entropy_gradient_rule = {
         const Tensor unit = softmax_cross_entropy_gradient(one_like(x), x, pull.input(2));
         pull.gradients[0] = reshape(dot(unit, pull.cotangent()), scale.shape());
       }
-      if (pull.needs(1)) pull.gradients[1] = apply_hessian(scale, x, pull.cotangent());
+      if (pull.needs(1)) pull.gradients[1] = apply_hessian(scale, true, x, pull.cotangent());
     },
     [](Push& push) {
       Tensor total;
       if (push.tangents[0].defined())
         total = softmax_cross_entropy_gradient(push.tangents[0], push.input(1), push.input(2));
       if (push.tangents[1].defined()) {
-        Tensor term = apply_hessian(push.input(0), push.input(1), push.tangents[1]);
+        Tensor term = apply_hessian(push.input(0), true, push.input(1), push.tangents[1]);
         total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
       }
       push.results[0] = std::move(total);
@@ -81,12 +136,6 @@ constexpr OpRule losses_rule = {
           sum(losses_gradient(Tensor::ones(labels.shape(), x.dtype()), x, labels) * push.tangents[0], {1});
     }};
 
-Tensor apply_losses_hessian(const Tensor& scales, const Tensor& logits, const Tensor& s) {
-  const Tensor p = softmax(logits);
-  const Tensor ps = p * s;
-  return reshape(scales, {scales.size(), 1}) * (ps - p * sum(ps, {1}, true));
-}
-
 // Inputs: scales, logits, labels.
 constexpr OpRule losses_gradient_rule = {
     "softmax_cross_entropy_losses",
@@ -96,13 +145,13 @@ constexpr OpRule losses_gradient_rule = {
         const Tensor unit = losses_gradient(Tensor::ones(scales.shape(), x.dtype()), x, labels);
         pull.gradients[0] = sum(unit * pull.cotangent(), {1});
       }
-      if (pull.needs(1)) pull.gradients[1] = apply_losses_hessian(scales, x, pull.cotangent());
+      if (pull.needs(1)) pull.gradients[1] = apply_hessian(scales, false, x, pull.cotangent());
     },
     [](Push& push) {
       Tensor total;
       if (push.tangents[0].defined()) total = losses_gradient(push.tangents[0], push.input(1), push.input(2));
       if (push.tangents[1].defined()) {
-        Tensor term = apply_losses_hessian(push.input(0), push.input(1), push.tangents[1]);
+        Tensor term = apply_hessian(push.input(0), false, push.input(1), push.tangents[1]);
         total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
       }
       push.results[0] = std::move(total);
@@ -111,8 +160,8 @@ constexpr OpRule losses_gradient_rule = {
 Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels) {
   Tensor result = make_tensor(logits.shape(), logits.dtype());
   const Tensor rows = make_contiguous(logits);
-  backend_of(logits).softmax_cross_entropy_losses_backward(view_of(scales), view_of(rows), view_of(labels),
-                                                           view_of(result));
+  backend_of(logits).softmax_cross_entropy_gradient(view_of(scales), false, view_of(rows), view_of(labels),
+                                                    view_of(result));
   return finish_one(losses_gradient_rule, {7, 0}, NoAttributes{}, std::move(result), scales, logits, labels);
 }
 
@@ -196,7 +245,7 @@ Tensor softmax_cross_entropy_gradient(const Tensor& scale, const Tensor& logits,
     fail("softmax_cross_entropy_gradient", "scale must be one element, not shape ", scale.shape());
   Tensor result = make_tensor(logits.shape(), logits.dtype());
   const Tensor rows = make_contiguous(logits);
-  backend_of(logits).softmax_cross_entropy_backward(view_of(scale), view_of(rows), view_of(labels),
+  backend_of(logits).softmax_cross_entropy_gradient(view_of(scale), true, view_of(rows), view_of(labels),
                                                     view_of(result));
   return finish_one(detail::cross_entropy_gradient_rule, {7, 0}, detail::NoAttributes{}, std::move(result),
                     scale, logits, labels);

@@ -1,27 +1,11 @@
-// Softmax along any axis, and losses: written with public operations, but for cross entropies of int64 labels
-// (ops_labels.cpp).
+// Losses: written with public operations, but for cross entropies of int64 labels (ops_labels.cpp).
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "integer_labels.h"
-#include "softmax_shift.h"
 
 namespace hypertape {
 namespace detail {
 namespace {
-
-// The normalised axis and the shift along it; the shift cancels.
-struct Shifted {
-  std::int64_t axis;
-  Tensor shift;
-};
-Shifted shifted_along(const char* op, const Tensor& x, std::int64_t axis) {
-  require_floating(op, x);
-  const int a = normalize_axis(op, axis, x.shape());
-  if (x.extent(a) == 0) fail(op, "needs elements along axis ", a, " of shape ", x.shape());
-  std::array<bool, max_rank> reduced{};
-  reduced[static_cast<std::size_t>(a)] = true;
-  return {a, softmax_shift(x, reduced)};
-}
 
 void require_weights(const char* op, const char* what, const Tensor& weights, std::int64_t count,
                      const Tensor& like) {
@@ -72,18 +56,6 @@ Tensor binary_losses(const Tensor& z, const Tensor& q) {
 
 }  // namespace
 }  // namespace detail
-
-Tensor softmax(const Tensor& x, std::int64_t axis) {
-  const detail::Shifted by = detail::shifted_along("softmax", x, axis);
-  const Tensor e = exp(x - by.shift);
-  return e / sum(e, {by.axis}, true);
-}
-
-Tensor log_softmax(const Tensor& x, std::int64_t axis) {
-  const detail::Shifted by = detail::shifted_along("log_softmax", x, axis);
-  const Tensor z = x - by.shift;
-  return z - log(sum(exp(z), {by.axis}, true));
-}
 
 Tensor weighted_mean(const Tensor& x, const Tensor& weights) {
   detail::require_one_shape("weighted_mean", x, weights);

@@ -88,6 +88,10 @@ struct AdamViews {
   double least;
 };
 
+/// Derivatives of softmaxes, where r is the result and sums run along the axis: softmax's r (t - sum(r t)),
+/// in either mode; log_softmax's t - exp(r) sum(t) in reverse and t - sum(exp(r) t) forward.
+enum class SoftmaxDerivative : std::uint8_t { softmax, log_softmax_pull, log_softmax_push };
+
 /// What a reduction of booleans gives: a boolean, or for `count` an int64.
 enum class BooleanReduction : std::uint8_t { any, all, count };
 
@@ -164,13 +168,19 @@ class Backend {
   virtual void scatter_labels(const View& values, const View& labels, const View& target) = 0;
   /// target[n] = -log softmax(logits[n])[labels[n]] summed over n and divided by N.
   virtual void softmax_cross_entropy(const View& logits, const View& labels, const View& target) = 0;
-  /// target = scale / N * (softmax(logits) - one_hot(labels)), scale one element.
-  virtual void softmax_cross_entropy_backward(const View& scale, const View& logits, const View& labels,
-                                              const View& target) = 0;
-  /// The same for each row by itself: target[n], and target = scales[n] * (softmax - one_hot).
+  /// Each row's loss by itself.
   virtual void softmax_cross_entropy_losses(const View& logits, const View& labels, const View& target) = 0;
-  virtual void softmax_cross_entropy_losses_backward(const View& scales, const View& logits,
-                                                     const View& labels, const View& target) = 0;
+  /// target[n] = scale[n] * (softmax(logits[n]) - one_hot(labels[n])); with `mean`, scales are one element
+  /// and scale[n] is that over N.
+  virtual void softmax_cross_entropy_gradient(const View& scales, bool mean, const View& logits,
+                                              const View& labels, const View& target) = 0;
+  /// target[n] = scale[n] * p (t[n] - sum(p t[n])), p = softmax(logits[n]).
+  virtual void softmax_cross_entropy_curvature(const View& scales, bool mean, const View& logits,
+                                               const View& t, const View& target) = 0;
+  /// softmax of lines along the axis, or its logarithm; a maximum that is infinite is not subtracted.
+  virtual void softmax(const View& source, int axis, bool logarithm, const View& target) = 0;
+  virtual void softmax_derivative(SoftmaxDerivative kind, const View& result, const View& t, int axis,
+                                  const View& target) = 0;
   /// Optimizer steps in one pass (optimizer_kernels.h), with the bits of the operations one by one.
   virtual void sgd_step(const SgdViews& step) = 0;
   virtual void sgd_step_back(const SgdBackViews& step) = 0;

@@ -116,20 +116,14 @@ class CpuBackend final : public Backend {
     for_floating("softmax_cross_entropy", logits.dtype,
                  [&](auto type) { cross_entropy_rows<decltype(type)>(logits, labels, target); });
   }
-  void softmax_cross_entropy_backward(const View& scale, const View& logits, const View& labels,
-                                      const View& target) override {
-    for_floating("softmax_cross_entropy", logits.dtype, [&](auto type) {
-      cross_entropy_backward_rows<decltype(type)>(scale, logits, labels, target);
-    });
-  }
   void softmax_cross_entropy_losses(const View& logits, const View& labels, const View& target) override {
     for_floating("softmax_cross_entropy", logits.dtype,
                  [&](auto type) { cross_entropy_loss_rows<decltype(type)>(logits, labels, target); });
   }
-  void softmax_cross_entropy_losses_backward(const View& scales, const View& logits, const View& labels,
-                                             const View& target) override {
+  void softmax_cross_entropy_gradient(const View& scales, bool mean, const View& logits, const View& labels,
+                                      const View& target) override {
     for_floating("softmax_cross_entropy", logits.dtype, [&](auto type) {
-      cross_entropy_loss_rows_backward<decltype(type)>(scales, logits, labels, target);
+      cross_entropy_gradient_rows<decltype(type)>(scales, mean, logits, labels, target);
     });
   }
   void sgd_step(const SgdViews& step) override {
@@ -140,6 +134,21 @@ class CpuBackend final : public Backend {
   }
   void adam_step(const AdamViews& step) override {
     for_floating("adam", step.w.dtype, [&](auto type) { step_of_adam<decltype(type)>(step); });
+  }
+  void softmax_cross_entropy_curvature(const View& scales, bool mean, const View& logits, const View& t,
+                                       const View& target) override {
+    for_floating("softmax_cross_entropy", logits.dtype, [&](auto type) {
+      cross_entropy_curvature_rows<decltype(type)>(scales, mean, logits, t, target);
+    });
+  }
+  void softmax(const View& source, int axis, bool logarithm, const View& target) override {
+    for_floating("softmax", source.dtype,
+                 [&](auto type) { softmax_rows<decltype(type)>(source, axis, logarithm, target); });
+  }
+  void softmax_derivative(SoftmaxDerivative kind, const View& result, const View& t, int axis,
+                          const View& target) override {
+    for_floating("softmax", result.dtype,
+                 [&](auto type) { softmax_derivative_rows<decltype(type)>(kind, result, t, axis, target); });
   }
   void to_fixed(const View& values, const View& fixed) override {
     for_floating("to_fixed", values.dtype, [&](auto type) {

@@ -5,6 +5,7 @@
 #include "cpu_loops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
+#include "loops.h"
 
 namespace hypertape::detail {
 namespace {
@@ -41,6 +42,52 @@ void copy_run(const From* source, std::int64_t source_step, To* target, std::int
   }
 }
 
+// A copy that turns two axes around: the source is contiguous along one, the target along the other.
+struct Turn {
+  int row_axis = -1, column_axis = -1;  // in the walk: the source's, the target's; -1 if the copy is none
+};
+Turn turn_of(const StridedWalk<2>& walk) {
+  const int last = walk.rank - 1;
+  for (const int contiguous : {0, 1}) {  // the operand that is not contiguous along the last axis
+    if (walk.rank < 2) break;
+    const auto &other = walk.strides[static_cast<std::size_t>(contiguous)],
+               &along = walk.strides[static_cast<std::size_t>(1 - contiguous)];
+    if (along[static_cast<std::size_t>(last)] != 1 || other[static_cast<std::size_t>(last)] <= 1) continue;
+    for (int axis = 0; axis < last; ++axis) {
+      if (other[static_cast<std::size_t>(axis)] != 1 || along[static_cast<std::size_t>(axis)] <= 1) continue;
+      if (contiguous == 0) return {axis, last};
+      return {last, axis};
+    }
+  }
+  return {};
+}
+
+template <class T>
+void copy_turned(const T* source, T* target, const StridedWalk<2>& walk, const Turn& turn) {
+  StridedWalk<2> rest;
+  for (int axis = 0; axis < walk.rank; ++axis) {
+    const auto a = static_cast<std::size_t>(axis);
+    if (axis != turn.row_axis && axis != turn.column_axis)
+      rest.add_axis(walk.extents[a], {walk.strides[0][a], walk.strides[1][a]}, 2);
+  }
+  const auto row = static_cast<std::size_t>(turn.row_axis),
+             column = static_cast<std::size_t>(turn.column_axis);
+  const std::int64_t rows = walk.extents[row], columns = walk.extents[column];
+  const std::int64_t source_step = walk.strides[0][column], target_step = walk.strides[1][row];
+  // Of the source, one cache line wide: a wider band leaves the cache before its lines are used up.
+  constexpr std::int64_t band = 64 / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t bands = (rows + band - 1) / band, all = rest.positions(rest.rank) * bands;
+  parallel_ranges(all, std::max<std::int64_t>(parallel_grain / (std::min(band, rows) * columns), 1),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t task = begin; task < end; ++task) {
+                      const std::array<std::int64_t, 2> at = rest.offsets_at(rest.rank, task / bands);
+                      const std::int64_t first = task % bands * band;
+                      loops<T>().transpose(std::min(band, rows - first), columns, source + at[0] + first,
+                                           source_step, target + at[1] + first * target_step, target_step);
+                    }
+                  });
+}
+
 }  // namespace
 
 template <class From, class To>
@@ -57,6 +104,10 @@ void copy_elements(const View& source, const View& target) {
   StridedWalk<2> walk;
   for (int axis = 0; axis < target.rank; ++axis)
     walk.add_axis(target.extents[axis], {source.strides[axis], target.strides[axis]}, 2);
+  if constexpr (std::is_same_v<From, To> && std::is_floating_point_v<To>) {
+    if (const Turn turn = turn_of(walk); turn.row_axis >= 0)
+      return copy_turned(source.as<From>(), target.as<To>(), walk, turn);
+  }
   const int inner = walk.rank - 1;
   const auto last = static_cast<std::size_t>(std::max(inner, 0));
   const std::int64_t length = walk.rank ? walk.extents[last] : 1;

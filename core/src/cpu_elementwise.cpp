@@ -18,6 +18,8 @@ std::int64_t even_grain(std::int64_t size, std::int64_t grain) {
 }
 // A gathered piece of one operand: small enough that all of them stay in the first-level cache.
 constexpr std::int64_t block = 256;
+// The same for several short rows.
+constexpr std::int64_t tile_size = 512;
 
 template <class T>
 void gather(const T* source, std::int64_t stride, std::int64_t count, T* target) {
@@ -39,6 +41,78 @@ void run_loop(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t co
     void* const to = terms;
     loop(length, from, &to, call.scalar);
     loops<T>().accumulate(length, terms, static_cast<T*>(out[0]) + begin);
+  }
+}
+
+// One operand along the two inner axes.
+template <class T>
+struct RowOperand {
+  const T* data;
+  std::int64_t step, row_step;
+  alignas(64) T tile[tile_size];
+
+  // `rows` rows of `count` elements from a column on, in one run of memory: in place where they are one, else
+  // copied. What all rows share is copied once and stays.
+  const T* gathered(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, bool whole,
+                    std::int64_t& kept) {
+    const T* from = data + row * row_step + column * step;
+    if (step == 1 && (rows == 1 || (whole && row_step == count))) return from;
+    const bool shared = row_step == 0 && (whole || step == 0);
+    if (shared && kept >= rows * count) return tile;
+    for (std::int64_t r = 0; r < rows; ++r, from += row_step) {
+      T* to = tile + r * count;
+      if (step == 1)
+        std::copy_n(from, count, to);
+      else if (step == 0)
+        std::fill_n(to, count, *from);
+      else
+        gather(from, step, count, to);
+    }
+    if (shared) kept = rows * count;
+    return tile;
+  }
+};
+
+// Rows [first, last), counted through all axes but the last: as many at a time as a tile holds, so that a
+// kernel's call is spread over them.
+template <class T>
+void run_rows(const ElementwiseCall& call, ElementwiseLoop loop, const StridedWalk<max_operands>& walk,
+              const std::array<T*, max_operands>& base, std::int64_t first, std::int64_t last) {
+  const int inner = walk.rank - 1;
+  const auto column_axis = static_cast<std::size_t>(inner), row_axis = static_cast<std::size_t>(inner - 1);
+  const std::int64_t length = walk.extents[column_axis], group = walk.extents[row_axis];
+  const std::int64_t width = std::min(length, tile_size),
+                     height = std::max<std::int64_t>(tile_size / length, 1);
+  const bool whole = width == length;
+  std::array<RowOperand<T>, ElementwiseCall::max_inputs> operands;
+  for (std::int64_t row = first; row < last;) {
+    const std::array<std::int64_t, max_operands> at = walk.offsets_at(inner - 1, row / group);
+    const std::int64_t begin = row % group, end = std::min(group, begin + (last - row));
+    std::array<std::int64_t, ElementwiseCall::max_inputs> kept{};
+    for (int k = 0; k < call.input_count; ++k) {
+      const auto operand = static_cast<std::size_t>(k);
+      operands[operand].data = base[operand] + at[operand];
+      operands[operand].step = walk.strides[operand][column_axis];
+      operands[operand].row_step = walk.strides[operand][row_axis];
+    }
+    for (std::int64_t r = begin; r < end; r += height) {
+      const std::int64_t count = std::min(height, end - r);
+      for (std::int64_t column = 0; column < length; column += width) {
+        const std::int64_t columns = std::min(width, length - column);
+        const void* in[max_operands];
+        void* out[2] = {};
+        for (int k = 0; k < call.input_count; ++k) {
+          const auto operand = static_cast<std::size_t>(k);
+          in[k] = operands[operand].gathered(r, count, column, columns, whole, kept[operand]);
+        }
+        for (int k = 0; k < call.output_count; ++k) {
+          const auto operand = static_cast<std::size_t>(call.input_count + k);
+          out[k] = base[operand] + at[operand] + r * length + column;  // outputs are contiguous
+        }
+        run_loop<T>(call, loop, count * columns, in, out);
+      }
+    }
+    row += end - begin;
   }
 }
 
@@ -98,21 +172,15 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
       }
     });
   };
-  const std::int64_t rows = walk.rank >= 2 ? walk.extents[0] : 1;
-  const std::int64_t rows_per_piece = std::max<std::int64_t>(rows * elements / shape.size, 1);
-  if (length > elements || rows <= rows_per_piece) {
+  if (length > elements || walk.rank < 2) {
     walk.for_each(std::max(inner, 0), run_row);
     return;
   }
-  // Short rows: the outermost axis is what is shared out.
+  // Short rows, several at a time; pieces of them for the threads.
+  const std::int64_t rows = walk.positions(inner);
+  const std::int64_t rows_per_piece = std::max<std::int64_t>(even_grain(shape.size, elements) / length, 1);
   parallel_ranges(rows, rows_per_piece, [&](std::int64_t first, std::int64_t last) {
-    StridedWalk<max_operands> part = walk;
-    part.extents[0] = last - first;
-    part.for_each(inner, [&](std::array<std::int64_t, max_operands> offset) {
-      for (std::size_t k = 0; k < static_cast<std::size_t>(operands); ++k)
-        offset[k] += first * walk.strides[k][0];
-      run_row(offset);
-    });
+    run_rows<T>(call, loop, walk, base, first, last);
   });
 }
 

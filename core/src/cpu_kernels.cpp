@@ -13,6 +13,8 @@ namespace hypertape::detail {
   const Loops<double>& loops_float64() noexcept;                \
   const OptimizerKernels<float>& optimizer_float32() noexcept;  \
   const OptimizerKernels<double>& optimizer_float64() noexcept; \
+  const SoftmaxLoops<float>& softmax_loops_float32() noexcept;  \
+  const SoftmaxLoops<double>& softmax_loops_float64() noexcept; \
   }
 HYPERTAPE_KERNELS(baseline)
 #if defined(__x86_64__)
@@ -29,17 +31,21 @@ struct Kernels {
   const Loops<double>* float64 = &baseline::loops_float64();
   const OptimizerKernels<float>* optimizer_float32 = &baseline::optimizer_float32();
   const OptimizerKernels<double>* optimizer_float64 = &baseline::optimizer_float64();
+  const SoftmaxLoops<float>* softmax32 = &baseline::softmax_loops_float32();
+  const SoftmaxLoops<double>* softmax64 = &baseline::softmax_loops_float64();
 };
 
 Kernels choose() {
 #if defined(__x86_64__)
   switch (active_isa()) {
     case Isa::avx512:
-      return {avx512::elementwise_table(), &avx512::loops_float32(), &avx512::loops_float64(),
-              &avx512::optimizer_float32(), &avx512::optimizer_float64()};
+      return {avx512::elementwise_table(),     &avx512::loops_float32(),     &avx512::loops_float64(),
+              &avx512::optimizer_float32(),    &avx512::optimizer_float64(), &avx512::softmax_loops_float32(),
+              &avx512::softmax_loops_float64()};
     case Isa::avx2:
-      return {avx2::elementwise_table(), &avx2::loops_float32(), &avx2::loops_float64(),
-              &avx2::optimizer_float32(), &avx2::optimizer_float64()};
+      return {avx2::elementwise_table(),     &avx2::loops_float32(),     &avx2::loops_float64(),
+              &avx2::optimizer_float32(),    &avx2::optimizer_float64(), &avx2::softmax_loops_float32(),
+              &avx2::softmax_loops_float64()};
     case Isa::baseline:
       break;
   }
@@ -72,6 +78,14 @@ const OptimizerKernels<float>& optimizer_kernels<float>() {
 template <>
 const OptimizerKernels<double>& optimizer_kernels<double>() {
   return *kernels().optimizer_float64;
+}
+template <>
+const SoftmaxLoops<float>& softmax_loops<float>() {
+  return *kernels().softmax32;
+}
+template <>
+const SoftmaxLoops<double>& softmax_loops<double>() {
+  return *kernels().softmax64;
 }
 
 }  // namespace hypertape::detail

@@ -32,15 +32,20 @@ void gather_label_elements(const View& rows, const View& labels, const View& tar
 template <class T>
 void scatter_label_elements(const View& values, const View& labels, const View& target);
 template <class T>
-void cross_entropy_rows(const View& logits, const View& labels, const View& target);
+void softmax_rows(const View& source, int axis, bool logarithm, const View& target);
 template <class T>
-void cross_entropy_backward_rows(const View& scale, const View& logits, const View& labels,
-                                 const View& target);
+void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const View& t, int axis,
+                             const View& target);
+template <class T>
+void cross_entropy_rows(const View& logits, const View& labels, const View& target);
 template <class T>
 void cross_entropy_loss_rows(const View& logits, const View& labels, const View& target);
 template <class T>
-void cross_entropy_loss_rows_backward(const View& scales, const View& logits, const View& labels,
-                                      const View& target);
+void cross_entropy_gradient_rows(const View& scales, bool mean, const View& logits, const View& labels,
+                                 const View& target);
+template <class T>
+void cross_entropy_curvature_rows(const View& scales, bool mean, const View& logits, const View& t,
+                                  const View& target);
 template <class T>
 void maxima(const View& source, int axis, bool finite, const View& target);
 template <class T>

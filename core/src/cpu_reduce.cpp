@@ -30,7 +30,7 @@ template <class T>
 void sum_rows(const T* source, std::int64_t rows, std::int64_t row_step, std::int64_t columns, T* target) {
   const auto add = [&](std::int64_t begin, std::int64_t end, T* sums) {
     std::fill_n(sums, columns, T(0));
-    for (std::int64_t i = begin; i < end; ++i) loops<T>().accumulate(columns, source + i * row_step, sums);
+    loops<T>().accumulate_rows(end - begin, row_step, columns, source + begin * row_step, sums);
   };
   const std::int64_t rows_per_chunk =
       std::max<std::int64_t>(4 * chunk / std::max<std::int64_t>(columns, 1), 1);
@@ -41,8 +41,7 @@ void sum_rows(const T* source, std::int64_t rows, std::int64_t row_step, std::in
     add(c * rows_per_chunk, std::min(rows, (c + 1) * rows_per_chunk), partial.data() + c * columns);
   });
   std::fill_n(target, columns, T(0));
-  for (std::int64_t c = 0; c < chunks; ++c)
-    loops<T>().accumulate(columns, partial.data() + c * columns, target);
+  loops<T>().accumulate_rows(chunks, columns, columns, partial.data(), target);
 }
 
 template <class T>
@@ -87,6 +86,18 @@ void sum_elements(const View& source, const View& target) {
     return;
   }
   const auto summed_last = static_cast<std::size_t>(std::max(summed.rank - 1, 0));
+  if (kept.rank >= 1 && summed.rank == 1 && summed.strides[0][0] == 1) {
+    // Rows that are summed: shared between threads, one call for the many that lie evenly apart.
+    const std::int64_t length = summed.extents[0], count = kept.positions(kept.rank);
+    const std::array<std::int64_t, 2> steps = kept.last_steps();
+    parallel_ranges(
+        count, std::max<std::int64_t>(4 * chunk / length, 1), [&](std::int64_t begin, std::int64_t end) {
+          kept.for_runs(begin, end, [&](const std::array<std::int64_t, 2>& at, std::int64_t rows) {
+            loops<T>().sum_rows(rows, steps[0], length, x + at[0], y + at[1], steps[1]);
+          });
+        });
+    return;
+  }
   kept.for_each(kept.rank, [&](const std::array<std::int64_t, 2>& offset) {
     if (summed.rank == 0) {
       y[offset[1]] = x[offset[0]];

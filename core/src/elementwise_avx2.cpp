@@ -2,3 +2,4 @@
 #include "elementwise_kernels.inc"
 #include "loops.inc"
 #include "optimizer_kernels.inc"
+#include "softmax_loops.inc"

@@ -8,17 +8,53 @@ namespace hypertape::detail {
 /// Elements of one partial sum of a long reduction.
 inline constexpr std::int64_t reduction_chunk = 16384;
 
-/// Sums run in 16 fixed lanes, folded in a fixed tree, so that every ISA and alignment gives the same bits.
+/// Sums run in fixed lanes, folded in a fixed tree, so that every ISA and alignment gives the same bits: n
+/// elements in blocks of 4 (float) or 2 (double) sets of 16 lanes, then in one set, the sets added up
+/// between.
 template <class T>
 struct Loops {
   T (*sum)(std::int64_t n, const T* x);
+  /// sums[i * sum_step] = sum of row i, n elements each, as `sum` has it.
+  void (*sum_rows)(std::int64_t rows, std::int64_t row_step, std::int64_t n, const T* x, T* sums,
+                   std::int64_t sum_step);
   T (*dot)(std::int64_t n, const T* a, const T* b);
   /// target += x
   void (*accumulate)(std::int64_t n, const T* x, T* target);
+  /// target += row 0, then row 1, ...
+  void (*accumulate_rows)(std::int64_t rows, std::int64_t row_step, std::int64_t n, const T* x, T* target);
+  /// target[i * target_step + j] = source[i + j * source_step] for i < rows, j < columns.
+  void (*transpose)(std::int64_t rows, std::int64_t columns, const T* source, std::int64_t source_step,
+                    T* target, std::int64_t target_step);
   bool (*has_non_finite)(std::int64_t n, const T* x);
+};
+
+/// Rows of `n` >= 1 contiguous elements. Outputs may be the inputs.
+template <class T>
+struct SoftmaxLoops {
+  /// exp(x - max) / sum of those; a maximum that is infinite counts as 0.
+  void (*softmax)(std::int64_t rows, std::int64_t n, const T* x, T* y);
+  void (*log_softmax)(std::int64_t rows, std::int64_t n, const T* x, T* y);
+  /// p (t - sum(p t)): the derivative of softmax, symmetric, where p is its result.
+  void (*softmax_slope)(std::int64_t rows, std::int64_t n, const T* p, const T* t, T* y);
+  /// t - exp(l) sum(t) and t - sum(exp(l) t): the derivative of log_softmax in reverse and forward, l its
+  /// result.
+  void (*log_softmax_pull)(std::int64_t rows, std::int64_t n, const T* l, const T* t, T* y);
+  void (*log_softmax_push)(std::int64_t rows, std::int64_t n, const T* l, const T* t, T* y);
+
+  /// Of integer labels, label_step apart: -log softmax(x)[label] for each row.
+  void (*losses)(std::int64_t rows, std::int64_t n, const T* x, const std::int64_t* labels,
+                 std::int64_t label_step, T* losses);
+  /// scale (softmax(x) - one_hot(label)), the rows' scales scale_step apart.
+  void (*loss_gradient)(std::int64_t rows, std::int64_t n, const T* x, const std::int64_t* labels,
+                        std::int64_t label_step, const T* scales, std::int64_t scale_step, T* y);
+  /// scale p (t - sum(p t)) with p = softmax(x): the losses' second derivative.
+  void (*loss_curvature)(std::int64_t rows, std::int64_t n, const T* x, const T* t, const T* scales,
+                         std::int64_t scale_step, T* y);
 };
 
 template <class T>
 const Loops<T>& loops();
+template <class T>
+const SoftmaxLoops<T>& softmax_loops();
 
 }  // namespace hypertape::detail

@@ -1,14 +1,25 @@
 // Branch-free scalar functions for elementwise bodies, written so that the compiler vectorises
-// `for (i...) y[i] = math::exp(x[i])` on every instruction set, with the same bits on all of them.
+// `for (i...) y[i] = math::exp(x[i])` on every instruction set, with the same bits in a vector, in a loop's
+// tail and alone, and on AVX2 and AVX-512.
 //
-// What the same bits take: only + - * / and sqrt (each correctly rounded everywhere), no fma,
-// -ffp-contract=off, no library call. What vectorising takes: all paths computed and selected, bit tricks by
+// What the same bits take: only + - * / and sqrt (each correctly rounded everywhere), -ffp-contract=off, no
+// library call, and fma only where it is written, as detail::fused. The baseline has no fma, and multiplies
+// and adds instead: its last bits differ, as those of its products do. Without fma, exp took 1.4 times as
+// long in float and 1.7 times in double on AVX-512, and a correctly rounded substitute at the baseline would
+// take ten times as long. What vectorising takes: all paths computed and selected, bit tricks by
 // __builtin_bit_cast on integers as wide as the float, and no float <-> int conversion (for 64 bits AVX2 has
 // none): an integer is read off the low mantissa bits after adding 1.5 * 2^52. Compile with -O3
 // -fno-math-errno -fno-trapping-math.
 //
-// Largest errors in ulp: exp 0.90, log 0.84, tanh 1.20 over every float; 0.88, 0.88, 1.24 over some 10^7
-// doubles on each interval where they are largest. All three are nondecreasing over the positive floats.
+// Largest errors in ulp, over every seventh float and some 10^7 doubles on each interval where they are
+// largest:
+//
+//           with fma        without
+//   exp     0.89, 0.89      0.90, 0.88
+//   log     0.83, 0.83      0.84, 0.88
+//   tanh    1.37, 1.40      1.20, 1.24
+//
+// All three are nondecreasing over the positive floats.
 // Further functions: scalar_functions.h.
 //
 // Bodies are HYPERTAPE_ALWAYS_INLINE templates (a call in the loop stops vectorising) and call everything as
@@ -34,6 +45,14 @@
 #endif
 
 #define HYPERTAPE_ALWAYS_INLINE [[gnu::always_inline]] inline
+
+#define HYPERTAPE_INLINE_LAMBDA __attribute__((always_inline))
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define HYPERTAPE_FMA 1
+#else
+#define HYPERTAPE_FMA 0
+#endif
 
 namespace hypertape::math {
 inline namespace HYPERTAPE_ISA {
@@ -70,7 +89,7 @@ struct Format<double> {
   static constexpr Bits bias = 1023;
   static constexpr Bits one = 0x3ff0000000000000, sqrt_half = 0x3fe6a09e667f3bcd;
   static constexpr double round_magic = 0x1.8p52;
-  static constexpr double log2_e = 0x1.71547652b82fep+0;
+  static constexpr double log2_e = 0x1.71547652b82fep+0, ln2 = 0x1.62e42fefa39efp-1;
   // 42 and 16 bits: k * ln2_high is exact for every exponent k.
   static constexpr double ln2_high = 0x1.62e42fefa38p-1, ln2_low = 0x1.ef35793c7673p-45;
   static constexpr double exp_lowest = -746.0, exp_highest = 710.0;
@@ -84,7 +103,7 @@ struct Format<float> {
   static constexpr Bits bias = 127;
   static constexpr Bits one = 0x3f800000, sqrt_half = 0x3f3504f3;
   static constexpr float round_magic = 0x1.8p23f;
-  static constexpr float log2_e = 0x1.715476p+0f;
+  static constexpr float log2_e = 0x1.715476p+0f, ln2 = 0x1.62e43p-1f;
   static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
   static constexpr float exp_lowest = -104.0f, exp_highest = 89.0f;
   static constexpr float tanh_is_one = 10.0f;
@@ -103,6 +122,19 @@ HYPERTAPE_ALWAYS_INLINE constexpr T from_bits(Bits<T> bits) {
   return __builtin_bit_cast(T, bits);
 }
 
+/// a b + c, rounded once where the instruction set can.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE constexpr T fused(T a, T b, T c) {
+#if HYPERTAPE_FMA
+  if constexpr (std::same_as<T, float>)
+    return __builtin_fmaf(a, b, c);
+  else
+    return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 /// c0 + c1 x + c2 x^2 + ...
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE constexpr T polynomial(T, T c0) {
@@ -110,20 +142,26 @@ HYPERTAPE_ALWAYS_INLINE constexpr T polynomial(T, T c0) {
 }
 template <Real T, class... Rest>
 HYPERTAPE_ALWAYS_INLINE constexpr T polynomial(T x, T c0, Rest... rest) {
-  return c0 + x * polynomial(x, rest...);
+  return fused(x, polynomial(x, rest...), c0);
 }
 
 // Minimax coefficients, each by a Remez exchange on the interval and with the error weight of its use
 // (tanh: least squares with Lawson weights). The comments give the relative error of the exact coefficients.
 
-/// (exp(r) - 1 - r - r^2/2) / r^3 for |r| <= ln(2)/2: exp to 2^-57.4 (double), 2^-28.0 (float).
-HYPERTAPE_ALWAYS_INLINE double exp_tail(double r) {
-  return polynomial(r, 0x1.5555555555501p-3, 0x1.55555555531eap-5, 0x1.11111111289acp-7,
-                    0x1.6c16c17ccd7bap-10, 0x1.a01a011bd2c26p-13, 0x1.a019ab09a393ep-16, 0x1.71df55b31e3p-19,
-                    0x1.289fb13ba3c86p-22, 0x1.ad1fd8d38b8c3p-26);
+/// (exp(r) - 1 - r - r^2/2) / r^3 for |r| <= ln(2)/2: exp to 2^-57.4 (double), 2^-28.0 (float). `evaluate` is
+/// given the coefficients.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE auto exp_tail_coefficients(const auto& evaluate) {
+  if constexpr (std::same_as<T, double>)
+    return evaluate(0x1.5555555555501p-3, 0x1.55555555531eap-5, 0x1.11111111289acp-7, 0x1.6c16c17ccd7bap-10,
+                    0x1.a01a011bd2c26p-13, 0x1.a019ab09a393ep-16, 0x1.71df55b31e3p-19, 0x1.289fb13ba3c86p-22,
+                    0x1.ad1fd8d38b8c3p-26);
+  else
+    return evaluate(0x1.5554a4p-3f, 0x1.555688p-5f, 0x1.122fcp-7f, 0x1.6b6e18p-10f);
 }
-HYPERTAPE_ALWAYS_INLINE float exp_tail(float r) {
-  return polynomial(r, 0x1.5554a4p-3f, 0x1.555688p-5f, 0x1.122fcp-7f, 0x1.6b6e18p-10f);
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T exp_tail(T r) {
+  return exp_tail_coefficients<T>([r](auto... c) HYPERTAPE_INLINE_LAMBDA { return polynomial(r, c...); });
 }
 
 /// (2 atanh(s) - 2 s) / s^3 in z = s^2 for |s| <= 3 - sqrt(8): log to 2^-59.5 (double), 2^-30.2 (float).
@@ -135,18 +173,24 @@ HYPERTAPE_ALWAYS_INLINE float log_tail(float z) {
   return polynomial(z, 0x1.55557ap-1f, 0x1.995e9cp-2f, 0x1.31e678p-2f);
 }
 
-template <Real T>
+template <class T>
 struct Ratio {
   T numerator, denominator;
 };
 
 /// (tanh(x)/x - 1) / x^2 in z = x^2 for |x| <= 0.625: tanh to 2^-60.5 (double), 2^-27.7 (float).
-HYPERTAPE_ALWAYS_INLINE Ratio<double> tanh_tail(double z) {
-  return {polynomial(z, -0x1.5555555555554p-2, -0x1.4fd1a4b2dc4c1p-6, -0x1.a1846dd88cep-13),
-          polynomial(z, 1.0, 0x1.d890e87b22d6cp-2, 0x1.7d8f867dc5383p-6, 0x1.b0ee0cbf547b4p-13)};
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE auto tanh_tail_coefficients(const auto& evaluate) {
+  using Value = decltype(evaluate(T(1)));
+  if constexpr (std::same_as<T, double>)
+    return Ratio<Value>{evaluate(-0x1.5555555555554p-2, -0x1.4fd1a4b2dc4c1p-6, -0x1.a1846dd88cep-13),
+                        evaluate(1.0, 0x1.d890e87b22d6cp-2, 0x1.7d8f867dc5383p-6, 0x1.b0ee0cbf547b4p-13)};
+  else
+    return Ratio<Value>{evaluate(-0x1.555544p-2f, -0x1.94180cp-10f), evaluate(1.0f, 0x1.9e529cp-2f)};
 }
-HYPERTAPE_ALWAYS_INLINE Ratio<float> tanh_tail(float z) {
-  return {polynomial(z, -0x1.555544p-2f, -0x1.94180cp-10f), polynomial(z, 1.0f, 0x1.9e529cp-2f)};
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE Ratio<T> tanh_tail(T z) {
+  return tanh_tail_coefficients<T>([z](auto... c) HYPERTAPE_INLINE_LAMBDA { return polynomial(z, c...); });
 }
 
 /// x = 2^exponent (1 + fraction) with sqrt(1/2) <= 1 + fraction < sqrt(2), for 0 < x < infinity.
@@ -236,18 +280,20 @@ HYPERTAPE_ALWAYS_INLINE T sqrt(T x) {
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE T exp(T x) {
   using F = detail::Format<T>;
-  // Beyond these bounds the scaling below overflows or underflows by itself; NaN passes both selects.
-  const T low_clamped = x < F::exp_lowest ? F::exp_lowest : x;
-  const T clamped = low_clamped > F::exp_highest ? F::exp_highest : low_clamped;
-
   constexpr T magic = F::round_magic + T(2 * F::bias);
-  const T shifted = clamped * F::log2_e + magic;
+  const T shifted = detail::fused(x, F::log2_e, magic);
   const T k = shifted - magic;
-  const T high = clamped - k * F::ln2_high;
+  const T high = detail::fused(k, -F::ln2_high, x);
+#if HYPERTAPE_FMA
+  const T r = detail::fused(k, -F::ln2_low, high);
+  const T slope = detail::fused(r, detail::fused(r, detail::exp_tail(r), T(0.5)), T(1));
+  const T sum = detail::fused(r, slope, T(1));
+#else
   const T low = k * F::ln2_low;
   const T r = high - low;
   const T r_error = (high - r) - low;
-  const T series = r + (r_error + (r * r) * (T(0.5) + r * detail::exp_tail(r)));
+  const T sum = T(1) + (r + (r_error + (r * r) * (T(0.5) + r * detail::exp_tail(r))));
+#endif
 
   // 2^k as a product of two powers: it may be outside the normal range while the result is inside, and a
   // denormal result is rounded once, by the last product. The mantissa of `shifted` ends in k + 2 bias, whose
@@ -256,7 +302,10 @@ HYPERTAPE_ALWAYS_INLINE T exp(T x) {
   const detail::Bits<T> half = exponent >> 1;
   const T scale = detail::from_bits<T>(half << F::mantissa_bits);
   const T other_scale = detail::from_bits<T>((exponent - half) << F::mantissa_bits);
-  return ((T(1) + series) * scale) * other_scale;
+  const T inside = (sum * scale) * other_scale;
+  // Selected at the end: bounding x instead makes the compiler split the paths, with three comparisons more.
+  const T above = x > F::exp_highest ? std::numeric_limits<T>::infinity() : inside;
+  return x < F::exp_lowest ? T(0) : above;
 }
 
 /// log(x) = k ln 2 + log(1 + f), sqrt(1/2) <= 1 + f < sqrt(2), and with s = f / (2 + f)
@@ -270,8 +319,8 @@ HYPERTAPE_ALWAYS_INLINE T log(T x) {
   const T s = f / (T(2) + f);
   const T z = s * s;
   const T half_square = T(0.5) * f * f;
-  const T correction = s * (half_square + z * detail::log_tail(z)) + k * F::ln2_low;
-  const T finite = k * F::ln2_high - ((half_square - correction) - f);
+  const T correction = detail::fused(s, detail::fused(z, detail::log_tail(z), half_square), k * F::ln2_low);
+  const T finite = detail::fused(k, F::ln2_high, f - (half_square - correction));
 
   const T nonpositive = x == T(0) ? -infinity : std::numeric_limits<T>::quiet_NaN();
   const T special = x <= T(0) ? nonpositive : x;
@@ -288,12 +337,20 @@ HYPERTAPE_ALWAYS_INLINE T tanh(T x) {
 
   const T clamped = magnitude > F::tanh_is_one ? F::tanh_is_one : magnitude;
   const T doubled = clamped + clamped;
-  const T shifted = doubled * F::log2_e + magic;
+  const T shifted = detail::fused(doubled, F::log2_e, magic);
   const T k = shifted - magic;
+  const T scale = detail::from_bits<T>(detail::to_bits(shifted) << F::mantissa_bits);
+#if HYPERTAPE_FMA
+  // What a float's ln 2 in one part does to r, k times 2^-29, is small beside the share of the exponential.
+  const T r = sizeof(T) == 4 ? detail::fused(k, -F::ln2, doubled)
+                             : detail::fused(k, -F::ln2_low, detail::fused(k, -F::ln2_high, doubled));
+  const T slope = detail::fused(r, detail::fused(r, detail::exp_tail(r), T(0.5)), T(1));
+  const T exp_plus_one = detail::fused(scale, detail::fused(r, slope, T(1)), T(1));
+#else
   const T r = (doubled - k * F::ln2_high) - k * F::ln2_low;
   const T series = r + (r * r) * (T(0.5) + r * detail::exp_tail(r));
-  const T scale = detail::from_bits<T>(detail::to_bits(shifted) << F::mantissa_bits);
   const T exp_plus_one = (scale + T(1)) + scale * series;
+#endif
 
   const T z = clamped * clamped;
   const detail::Ratio<T> tail = detail::tanh_tail(z);

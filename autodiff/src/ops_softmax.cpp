@@ -1,0 +1,131 @@
+// Softmax and its logarithm along any axis: operations whose derivatives are operations of their own, whose
+// derivatives are written with public operations.
+#include "checks.h"
+#include "hypertape/autodiff/ops.h"
+#include "node.h"
+
+namespace hypertape {
+namespace detail {
+namespace {
+
+struct AxisAttributes {
+  std::int64_t axis;
+};
+
+// Inputs of the rules below: the softmax's result and a direction t.
+Tensor softmax_slope(const Tensor& p, const Tensor& t, std::int64_t axis);
+Tensor log_softmax_pull(const Tensor& l, const Tensor& t, std::int64_t axis);
+Tensor log_softmax_push(const Tensor& l, const Tensor& t, std::int64_t axis);
+
+std::int64_t axis_of(const Primal& primal) { return primal.attributes<AxisAttributes>().axis; }
+
+void append(Tensor& total, Tensor term) {
+  total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+}
+
+constexpr OpRule softmax_rule = {
+    "softmax",
+    [](Pull& pull) { pull.gradients[0] = softmax_slope(pull.output(), pull.cotangent(), axis_of(pull)); },
+    [](Push& push) { push.results[0] = softmax_slope(push.output(), push.tangents[0], axis_of(push)); }};
+
+constexpr OpRule log_softmax_rule = {
+    "log_softmax",
+    [](Pull& pull) { pull.gradients[0] = log_softmax_pull(pull.output(), pull.cotangent(), axis_of(pull)); },
+    [](Push& push) { push.results[0] = log_softmax_push(push.output(), push.tangents[0], axis_of(push)); }};
+
+// p (t - sum(p t)), symmetric in t.
+constexpr OpRule softmax_slope_rule = {
+    "softmax",
+    [](Pull& pull) {
+      const Tensor &p = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
+      const std::int64_t axis = axis_of(pull);
+      if (pull.needs(0))
+        pull.gradients[0] = s * (t - sum(p * t, {axis}, true)) - t * sum(p * s, {axis}, true);
+      if (pull.needs(1)) pull.gradients[1] = softmax_slope(p, s, axis);
+    },
+    [](Push& push) {
+      const Tensor &p = push.input(0), &t = push.input(1);
+      const std::int64_t axis = axis_of(push);
+      Tensor total;
+      if (push.tangents[0].defined()) {
+        const Tensor& q = push.tangents[0];
+        total = q * (t - sum(p * t, {axis}, true)) - p * sum(q * t, {axis}, true);
+      }
+      if (push.tangents[1].defined()) append(total, softmax_slope(p, push.tangents[1], axis));
+      push.results[0] = std::move(total);
+    }};
+
+// t - exp(l) sum(t)
+constexpr OpRule log_softmax_pull_rule = {
+    "log_softmax",
+    [](Pull& pull) {
+      const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
+      const std::int64_t axis = axis_of(pull);
+      if (pull.needs(0)) pull.gradients[0] = negate((s * exp(l)) * sum(t, {axis}, true));
+      if (pull.needs(1)) pull.gradients[1] = log_softmax_push(l, s, axis);
+    },
+    [](Push& push) {
+      const Tensor &l = push.input(0), &t = push.input(1);
+      const std::int64_t axis = axis_of(push);
+      Tensor total;
+      if (push.tangents[0].defined()) total = negate((push.tangents[0] * exp(l)) * sum(t, {axis}, true));
+      if (push.tangents[1].defined()) append(total, log_softmax_pull(l, push.tangents[1], axis));
+      push.results[0] = std::move(total);
+    }};
+
+// t - sum(exp(l) t)
+constexpr OpRule log_softmax_push_rule = {
+    "log_softmax",
+    [](Pull& pull) {
+      const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
+      const std::int64_t axis = axis_of(pull);
+      if (pull.needs(0)) pull.gradients[0] = negate((exp(l) * t) * sum(s, {axis}, true));
+      if (pull.needs(1)) pull.gradients[1] = log_softmax_pull(l, s, axis);
+    },
+    [](Push& push) {
+      const Tensor &l = push.input(0), &t = push.input(1);
+      const std::int64_t axis = axis_of(push);
+      Tensor total;
+      if (push.tangents[0].defined())
+        total = expand(negate(sum((exp(l) * push.tangents[0]) * t, {axis}, true)), t.shape());
+      if (push.tangents[1].defined()) append(total, log_softmax_push(l, push.tangents[1], axis));
+      push.results[0] = std::move(total);
+    }};
+
+Tensor derivative(SoftmaxDerivative kind, const OpRule& rule, const Tensor& result, const Tensor& t,
+                  std::int64_t axis) {
+  Tensor y = make_tensor(t.shape(), t.dtype());
+  backend_of(t).softmax_derivative(kind, view_of(result), view_of(t), static_cast<int>(axis), view_of(y));
+  return finish_one(rule, {3, 0}, AxisAttributes{axis}, std::move(y), result, t);
+}
+Tensor softmax_slope(const Tensor& p, const Tensor& t, std::int64_t axis) {
+  return derivative(SoftmaxDerivative::softmax, softmax_slope_rule, p, t, axis);
+}
+Tensor log_softmax_pull(const Tensor& l, const Tensor& t, std::int64_t axis) {
+  return derivative(SoftmaxDerivative::log_softmax_pull, log_softmax_pull_rule, l, t, axis);
+}
+Tensor log_softmax_push(const Tensor& l, const Tensor& t, std::int64_t axis) {
+  return derivative(SoftmaxDerivative::log_softmax_push, log_softmax_push_rule, l, t, axis);
+}
+
+Tensor softmax_along(const OpRule& rule, const Tensor& x, std::int64_t axis, bool logarithm) {
+  require_floating(rule.name, x);
+  const int a = normalize_axis(rule.name, axis, x.shape());
+  if (x.extent(a) == 0) fail(rule.name, "needs elements along axis ", a, " of shape ", x.shape());
+  Tensor y = make_tensor(x.shape(), x.dtype());
+  backend_of(x).softmax(view_of(x), a, logarithm, view_of(y));
+  return finish_one(rule, {0, 1}, AxisAttributes{a}, std::move(y), x);
+}
+
+}  // namespace
+}  // namespace detail
+
+Tensor softmax(const Tensor& x, std::int64_t axis) {
+  return detail::softmax_along(detail::softmax_rule, x, axis, false);
+}
+
+Tensor log_softmax(const Tensor& x, std::int64_t axis) {
+  return detail::softmax_along(detail::log_softmax_rule, x, axis, true);
+}
+
+}  // namespace hypertape

@@ -1,0 +1,23 @@
+// Memory that a kernel needs while it runs.
+#pragma once
+
+#include "hypertape/core/memory.h"
+
+namespace hypertape::detail {
+
+/// Elements from the pool, so that they are accounted.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t size)
+      : data_(static_cast<T*>(allocate_bytes(static_cast<std::size_t>(size) * sizeof(T)))) {}
+  ~Scratch() { release_bytes(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* get() const noexcept { return data_; }
+
+ private:
+  T* data_;
+};
+
+}  // namespace hypertape::detail
