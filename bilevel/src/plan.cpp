@@ -131,7 +131,7 @@ class Planner::Measured {
       const Estimator method = Reversible{};
       const std::int64_t probe = std::min(reversible_probe, steps());
       const std::int64_t bytes = measure(method, outer_, probe, reversible_steps_);
-      reversible_ = bytes - plane_bytes(probe);
+      reversible_ = bytes - plane_bytes(probe) + rows_bytes(steps()) - rows_bytes(probe);
     }
     return prediction(reversible_steps_, *reversible_ + plane_bytes(steps()));
   }
@@ -211,7 +211,8 @@ class Planner::Measured {
     // With a second block, as long as the one that was recorded before it.
     const std::int64_t length = std::min(block_->longest_measured(), steps() / 2);
     const std::int64_t two = measure(Checkpointed{2}, linear, 2 * length, ignored);
-    sums_bytes_ = std::max<std::int64_t>(two - block_->at(length) - state_bytes(), 0);
+    sums_bytes_ = std::max<std::int64_t>(two - block_->at(length) - state_bytes(), 0) + rows_bytes(steps()) -
+                  rows_bytes(2 * length);
   }
 
   // What the outer loss needs itself would hide what short tapes need. Its derivatives are what is held
@@ -237,6 +238,20 @@ class Planner::Measured {
       }
       return value.defined() ? value : Tensor::scalar(0.0);
     };
+  }
+
+  // Of the per-step hyperparameters' cotangents, which are there for all steps from the first one pulled on.
+  std::int64_t rows_bytes(std::int64_t steps) const {
+    const Estimator any = Unrolled{};
+    const detail::Run run(problem_, h_, std::make_shared<detail::Counters>(), any.method());
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < run.hyper().size(); ++i) {
+      if (!run.is_per_step(i)) continue;
+      const Tensor& whole = run.hyper().tensors()[i];
+      bytes += accounted_bytes(static_cast<std::size_t>(whole.size() / problem_.steps * steps) *
+                               size_of(whole.dtype()));
+    }
+    return static_cast<std::int64_t>(bytes);
   }
 
   // Digits that momentum drops, of all weights, in the planes of a run of that many steps.
