@@ -315,8 +315,8 @@ std::string text_of_operations(const Prediction& prediction) {
          std::to_string(prediction.hessian_vector_products) + " Hessian-vector products";
 }
 
-// Fills in fits, reasons, the choice and the message.
-void decide(Plan& plan, std::optional<std::int64_t> budget) {
+// Fills in fits, reasons, the choice and the message. `advice`: what else there is to do if nothing fits.
+void decide(Plan& plan, std::optional<std::int64_t> budget, const char* advice) {
   std::stable_sort(plan.candidates.begin(), plan.candidates.end(), is_cheaper);
   for (std::size_t i = 0; i < plan.candidates.size(); ++i) {
     plan.candidates[i].fits = !budget || plan.candidates[i].prediction.peak_bytes <= *budget;
@@ -332,7 +332,7 @@ void decide(Plan& plan, std::optional<std::int64_t> budget) {
     text << "nothing fits into " << text_of_bytes(*budget) << ": the least is "
          << text_of_bytes(least->prediction.peak_bytes) << ", by " << label_of(least->estimator) << " with "
          << text_of_operations(least->prediction)
-         << "; take a larger budget, a smaller batch or net, or float32";
+         << "; take a larger budget, a smaller batch or net, or float32" << advice;
     plan.message = text.str();
     return;
   }
@@ -370,7 +370,10 @@ Plan Planner::plan(const PlanOptions& options) {
   }
   if (options.fixed_point && measured_->is_reversible())
     plan.candidates.push_back({Reversible{}, predict(Reversible{})});
-  decide(plan, options.budget_bytes);
+  decide(plan, options.budget_bytes,
+         !options.fixed_point && measured_->is_reversible()
+             ? ", or train in fixed point (fixed_point), which is another trajectory"
+             : "");
   return plan;
 }
 
