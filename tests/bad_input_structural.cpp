@@ -210,6 +210,30 @@ void add_lists(std::vector<Case>& all) {
   all.push_back({"flatten", "mm", {m, v}, CALL(ht::flatten(x))});
   all.back().empty = {none(), none()};
   all.back().of_empty = "(0)";
+  const Tensor number = Tensor::scalar(0.5);
+  const auto both = [](const ht::SgdStep& next) { return TensorList{next.weights, next.velocity}; };
+  all.push_back({"sgd_step",
+                 "fffff",
+                 {m, m + 1.0, m - 1.0, number, number},
+                 [=](TensorList& x) { return both(ht::sgd_step(x[0], x[1], x[2], x[3], x[4])); },
+                 [=](TensorList& x) {
+                   return both(ht::sgd_step(std::move(x[0]), std::move(x[1]), std::move(x[2]), x[3], x[4]));
+                 }});
+  all.back().refusals = {
+      {[=](TensorList& x) { return both(ht::sgd_step(std::move(x[0]), std::move(x[3]), x[2], x[3], x[4])); },
+       {"velocity", "()", "(2, 3)"}},
+      {[=](TensorList& x) {
+         return both(ht::sgd_step(std::move(x[0]), x[1], ht::transpose(x[2]), x[3], x[4]));
+       },
+       {"push", "(3, 2)", "(2, 3)"}},
+      {[=](TensorList& x) { return both(ht::sgd_step(std::move(x[0]), x[1], x[2], x[0], x[4])); },
+       {"rate", "scalar", "(2, 3)"}},
+      {[=](TensorList& x) {
+         return both(ht::sgd_step(std::move(x[0]), x[1], x[2], x[3], Tensor::ones({1})));
+       },
+       {"momentum", "scalar", "(1)"}}};
+  all.back().empty = {none(), none(), none(), number, number};
+  all.back().of_empty = "(0, 3)";
   all.push_back({"unstack", "a", {m}, LIST(ht::unstack(x[0], 1))});
   all.back().refusals = {{LIST(ht::unstack(x[0], 2)), {"axis 2", "(2, 3)"}},
                          {LIST(ht::unstack(Tensor::scalar(1.0))), {"scalar"}}};

@@ -86,6 +86,50 @@ TEST_CASE("cost: bytes of trajectory and unrolled grow linearly in the steps, pe
   CHECK(per_step < 1.15 * 16.0 * static_cast<double>(parameters(net(1))) + 4096.0);
 }
 
+TEST_CASE("cost: the tape of an unrolled run holds what theory says, and gives it up step by step") {
+  // Of a step (docs/bilevel.md): new weights and velocities; of each hidden layer its output, the output's
+  // cotangent and the product's; logits and their cotangent.
+  const DigitsOptions few = {.sizes = {64, 200, 150, 10}, .steps = 4, .batch = 200, .momentum = 0.9};
+  DigitsOptions many = few;
+  many.steps = 12;
+  const auto bytes = [](std::int64_t count) {
+    return static_cast<double>(ht::accounted_bytes(64 + 8 * static_cast<std::size_t>(count)));
+  };
+  double theory = 0.0;
+  for (std::size_t l = 0; l + 1 < few.sizes.size(); ++l) {
+    const std::int64_t in = few.sizes[l], out = few.sizes[l + 1];
+    theory += 2.0 * (bytes(in * out) + bytes(out));
+    theory += (out == 10 ? 2.0 : 3.0) * bytes(few.batch * out);
+  }
+  const double measured = (peak(many, Unrolled{}) - peak(few, Unrolled{})) / 8.0;
+  CAPTURE(measured / theory);
+  CHECK(measured > theory);
+  CHECK(measured < 1.03 * theory);
+
+  // Live bytes at the end of the run, and when the backward pass has come back to the initial weights.
+  Case problem = digits(many);
+  const auto live = [] { return static_cast<double>(ht::memory_statistics().live_bytes); };
+  const double before = live();
+  double at_end = 0.0, at_start = 0.0;
+  problem.outer = [&, outer = problem.outer](const NamedTensors& w, const NamedTensors& h) {
+    at_end = live() - before;
+    return outer(w, h);
+  };
+  problem.problem.init = [&, init = problem.problem.init](const NamedTensors& h) {
+    const NamedTensors w = init(h);
+    return w.with(ht::custom_vjp("probe", w.tensors(), [&](const TensorList& plain) {
+      return ht::CustomVjp{plain, [&](const TensorList& cotangents) {
+                             at_start = live() - before;
+                             return cotangents;
+                           }};
+    }));
+  };
+  const double highest = static_cast<double>(problem.by(Unrolled{}).cost.peak_bytes);
+  CHECK(at_end > 12.0 * theory);
+  CHECK(highest < 1.06 * at_end);
+  CHECK(at_start < 0.15 * at_end);
+}
+
 TEST_CASE("cost: bytes of checkpointed grow like the square root of the steps") {
   const double a = peak(net(100), Checkpointed{}), b = peak(net(1600), Checkpointed{});
   const double rows = 1500.0 * 1024.0;  // what the per-step hyperparameters themselves need

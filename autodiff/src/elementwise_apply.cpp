@@ -14,6 +14,8 @@ namespace hypertape::detail {
 namespace {
 
 constexpr int max_arguments = 5;
+// Elements from which adding a gradient to its sum in the same pass is worth looking the sum up.
+constexpr std::int64_t least_summed = 1024;
 
 // Attributes of a node: which function, its scalar, and the operands' shapes where they broadcast.
 struct ElementwiseAttributes {
@@ -53,7 +55,13 @@ void pull_elementwise(Pull& pull) {
         continue;
       }
     }
-    Tensor gradient = function.pull(i, pull, attributes.scalar, pull.cotangent());
+    Tensor sum;
+    if constexpr (!broadcasts)
+      if (pull.cotangent().header()->size >= least_summed) sum = pull.take_sum(i);
+    Tensor gradient =
+        function.pull(i, pull, attributes.scalar, pull.cotangent(), sum.defined() ? &sum : nullptr);
+    if (sum.defined())
+      gradient = gradient.defined() ? add(std::move(sum), std::move(gradient)) : std::move(sum);
     if (!gradient.defined()) continue;  // the formula does not depend on this operand
     if constexpr (broadcasts)
       gradient = sum_to(gradient, pull.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(i)]);
@@ -69,7 +77,7 @@ void push_elementwise(Push& push) {
   for (int i = 0; i < function.arity; ++i) {
     const Tensor& tangent = push.tangents[static_cast<std::size_t>(i)];
     if (!(function.differentiable >> i & 1u) || !tangent.defined()) continue;
-    Tensor term = function.pull(i, push, attributes.scalar, tangent);
+    Tensor term = function.pull(i, push, attributes.scalar, tangent, nullptr);
     if (!term.defined()) continue;
     if constexpr (broadcasts) {
       // The formula may not mention the operand that has the larger shape (add: t alone).
@@ -174,8 +182,9 @@ int find_donor(std::span<const Operand> operands, unsigned saved, bool same, con
 }
 
 void run(const ElementwiseFunction& function, double scalar, std::span<const Operand> operands, unsigned mask,
-         std::uint64_t scope, const Tensor& value, const Tensor* tangent) {
+         std::uint64_t scope, const Tensor& value, const Tensor* tangent, bool accumulate = false) {
   ElementwiseCall call;
+  call.accumulate = accumulate;
   call.kernel = function.kernel(mask);
   call.scalar = scalar;
   for (const Operand& operand : operands) call.inputs[call.input_count++] = &*operand;
@@ -194,6 +203,13 @@ Tensor make_output(std::span<const Operand> operands, bool same, const Shape& sh
 // A donor's links to scopes that are not active.
 void drop_links(Tensor& tensor) noexcept {
   if (TapeRecord* node = std::exchange(tensor.header()->node, nullptr)) release(node);
+}
+
+// Whether values like these may be added into `sum`.
+bool takes_sum(Tensor& sum, const Header& first, bool same, const Shape& shape) {
+  const Header& header = *sum.header();
+  if (!is_donatable(Operand(std::move(sum))) || links_of(sum).any() || header.tangents) return false;
+  return same ? same_shape(header, first) : sum.shape() == shape;
 }
 
 const ElementwiseAttributes& plain_part(const ElementwiseAttributes& attributes) { return attributes; }
@@ -268,11 +284,16 @@ Tensor apply_linked(const OpRule& rule, const Attributes& attributes, std::span<
 }  // namespace
 
 Tensor apply_elementwise(const ElementwiseFunction& function, double scalar,
-                         std::span<const Operand> operands) {
+                         std::span<const Operand> operands, Tensor* sum) {
   const Participation part = participation_of(function, operands);
   const bool same = check_operands(function, operands);
   const Shape shape = same ? Shape() : broadcast_shape(function, operands);
   if (!part.any) {
+    if (sum && takes_sum(*sum, *operands[0]->header(), same, shape)) {
+      run(function, scalar, operands, 0, 0, *sum, nullptr, true);
+      drop_links(*sum);
+      return std::move(*sum);
+    }
     const int donor = find_donor(operands, 0, same, shape);
     if (donor >= 0) {
       const Operand& operand = operands[static_cast<std::size_t>(donor)];

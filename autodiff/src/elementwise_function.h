@@ -18,13 +18,14 @@ struct ElementwiseFunction {
   ElementwiseKernels (*kernel)(unsigned mask);  ///< plain for 0, else dual
   /// For pulls that are t times one tensor: that tensor, else null.
   const Tensor* (*factor)(int operand, const Primal& primal);
-  /// Contribution of operand i: the formula pull<i> at cotangent or tangent t.
-  Tensor (*pull)(int operand, const Primal& primal, double scalar, const Tensor& t);
+  /// Contribution of operand i: the formula pull<i> at cotangent or tangent t. `sum` as below, or null.
+  Tensor (*pull)(int operand, const Primal& primal, double scalar, const Tensor& t, Tensor* sum);
 };
 
 /// The function of these operands, recorded and with tangents as they demand; a donated operand may become
-/// the result.
+/// the result. With a `sum` whose memory is free to take, and where nothing is linked, the function is added
+/// to it in one pass: then the result is the whole sum, and `sum` is left absent.
 Tensor apply_elementwise(const ElementwiseFunction& function, double scalar,
-                         std::span<const Operand> operands);
+                         std::span<const Operand> operands, Tensor* sum = nullptr);
 
 }  // namespace hypertape::detail

@@ -112,21 +112,21 @@ struct OpFunction {
     return mask ? kernels.dual[mask] : kernels.value;
   }
   template <int operand>
-  static Tensor pull_one(const Primal& primal, double scalar, const Tensor& t) {
+  static Tensor pull_one(const Primal& primal, double scalar, const Tensor& t, Tensor* sum) {
     return with_used<Op::uses[operand]>(primal, [&](const auto&... used) -> Tensor {
       if constexpr (Op::fused[operand]) {
         const std::array<Operand, 1 + sizeof...(used)> operands{Operand(t), Operand(used)...};
-        return apply_elementwise(PullFunction<Op, operand>::function, scalar, operands);
+        return apply_elementwise(PullFunction<Op, operand>::function, scalar, operands, sum);
       } else {
         return Op::template pull<operand>(Constant{scalar}, t, used...);
       }
     });
   }
-  static Tensor pull(int operand, const Primal& primal, double scalar, const Tensor& t) {
+  static Tensor pull(int operand, const Primal& primal, double scalar, const Tensor& t, Tensor* sum) {
     Tensor result;
     [&]<std::size_t... i>(std::index_sequence<i...>) {
       (void)((static_cast<int>(i) == operand &&
-              (result = pull_one<static_cast<int>(i)>(primal, scalar, t), true)) ||
+              (result = pull_one<static_cast<int>(i)>(primal, scalar, t, sum), true)) ||
              ...);
     }
     (std::make_index_sequence<static_cast<std::size_t>(pull_count<Op>)>());
@@ -174,7 +174,7 @@ struct SecondPullFunction {
                arguments, tangents)
         .second;
   }
-  static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t) {
+  static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t, Tensor*) {
     const auto position = static_cast<std::size_t>(argument);
     // All of one shape, so that the Jacobian is diagonal and a tangent along one argument is also its
     // cotangent.
@@ -210,12 +210,12 @@ struct PullFunction {
     return ((elementwise::pull_depends_on<Op, operand, static_cast<int>(k)> ? 1u << k : 0u) | ...);
   }
   template <std::size_t... k>
-  static Tensor pull_of(int argument, const Primal& primal, double scalar, const Tensor& t,
+  static Tensor pull_of(int argument, const Primal& primal, double scalar, const Tensor& t, Tensor* sum,
                         std::index_sequence<k...>) {
     if (argument == 0) {  // linear in t: the same function again
       const std::array<Operand, arity> operands{Operand(t),
                                                 Operand(primal.input(static_cast<int>(k) + 1))...};
-      return apply_elementwise(function, scalar, operands);
+      return apply_elementwise(function, scalar, operands, sum);
     }
     const std::array<Operand, arity + 1> operands{Operand(t), Operand(primal.input(0)),
                                                   Operand(primal.input(static_cast<int>(k) + 1))...};
@@ -223,13 +223,13 @@ struct PullFunction {
     const auto look = [&]<int j>() {
       if constexpr (elementwise::pull_depends_on<Op, operand, j>)
         if (j == argument)
-          result = apply_elementwise(SecondPullFunction<Op, operand, j>::function, scalar, operands);
+          result = apply_elementwise(SecondPullFunction<Op, operand, j>::function, scalar, operands, sum);
     };
     (look.template operator()<static_cast<int>(k) + 1>(), ...);
     return result;
   }
-  static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t) {
-    return pull_of(argument, primal, scalar, t, std::make_index_sequence<arity - 1>());
+  static Tensor pull(int argument, const Primal& primal, double scalar, const Tensor& t, Tensor* sum) {
+    return pull_of(argument, primal, scalar, t, sum, std::make_index_sequence<arity - 1>());
   }
   static const ElementwiseFunction function;
 };

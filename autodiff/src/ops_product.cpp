@@ -20,10 +20,33 @@ Tensor gradient_b(const Tensor& g, const Tensor& a, const MatmulAttributes& at) 
   return at.transpose_b ? matmul(g, a, true, at.transpose_a) : matmul(a, g, !at.transpose_a, false);
 }
 
+// An input's gradient as a product, added to what has arrived for it: one pass less over the weights, in
+// every mode alike.
+void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
+                  bool transpose_b) {
+  Tensor sum = pull.take_sum(input);
+  pull.gradients[static_cast<std::size_t>(input)] =
+      sum.defined() ? matmul_add(std::move(sum), a, b, transpose_a, transpose_b)
+                    : matmul(a, b, transpose_a, transpose_b);
+}
+
+void pull_a(Pull& pull, int input, const Tensor& b, const MatmulAttributes& at) {
+  if (!pull.needs(input)) return;
+  const Tensor& g = pull.cotangent();
+  at.transpose_a ? pull_product(pull, input, b, g, at.transpose_b, true)
+                 : pull_product(pull, input, g, b, false, !at.transpose_b);
+}
+void pull_b(Pull& pull, int input, const Tensor& a, const MatmulAttributes& at) {
+  if (!pull.needs(input)) return;
+  const Tensor& g = pull.cotangent();
+  at.transpose_b ? pull_product(pull, input, g, a, true, at.transpose_a)
+                 : pull_product(pull, input, a, g, !at.transpose_a, false);
+}
+
 void pull_matmul(Pull& pull) {
   const auto& at = pull.attributes<MatmulAttributes>();
-  if (pull.needs(0)) pull.gradients[0] = gradient_a(pull.cotangent(), pull.input(1), at);
-  if (pull.needs(1)) pull.gradients[1] = gradient_b(pull.cotangent(), pull.input(0), at);
+  pull_a(pull, 0, pull.input(1), at);
+  pull_b(pull, 1, pull.input(0), at);
 }
 
 // Adds the product to what is there, if anything is.
@@ -45,8 +68,8 @@ constexpr OpRule matmul_rule = {"matmul", pull_matmul, push_matmul};
 // Inputs: c, a, b. The addend takes part as the identity.
 void pull_matmul_add(Pull& pull) {
   const auto& at = pull.attributes<MatmulAttributes>();
-  if (pull.needs(1)) pull.gradients[1] = gradient_a(pull.cotangent(), pull.input(2), at);
-  if (pull.needs(2)) pull.gradients[2] = gradient_b(pull.cotangent(), pull.input(1), at);
+  pull_a(pull, 1, pull.input(2), at);
+  pull_b(pull, 2, pull.input(1), at);
   if (pull.needs(0)) pull.gradients[0] = std::move(pull.cotangents[0]);
 }
 

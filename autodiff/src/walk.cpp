@@ -134,6 +134,7 @@ class Walk {
       : scope_(scope), consume_(consume), leaves_(leaves) {}
 
   void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent) {
+    pass_leaves(node, output);
     if (!node || !node->may_serve(scope_.low) || !cotangent.defined()) return;
     if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
       accumulate(leaves_[leaf->index], std::move(cotangent));
@@ -146,9 +147,13 @@ class Walk {
   }
 
   Tensor take_sum(const Edge& edge) {
-    if (const LeafAttributes* leaf = leaf_of(*edge.node, scope_.low)) return std::move(leaves_[leaf->index]);
-    PendingTable::Entry* entry = pending_.find(edge.node);
-    return entry ? std::move(entry->cotangent(edge.output)) : Tensor();
+    Node* node = edge.node;
+    std::uint32_t output = edge.output;
+    pass_leaves(node, output);
+    if (!node || !node->may_serve(scope_.low)) return {};
+    if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) return std::move(leaves_[leaf->index]);
+    PendingTable::Entry* entry = pending_.find(node);
+    return entry ? std::move(entry->cotangent(output)) : Tensor();
   }
 
   void run() {
@@ -162,6 +167,16 @@ class Walk {
   }
 
  private:
+  // To this scope the leaf of another one is the identity: what arrives there is added to what has arrived
+  // behind it, instead of being gathered first.
+  void pass_leaves(Node*& node, std::uint32_t& output) const {
+    while (node && node->rule == &leaf_rule && !node->consumed && !leaf_of(*node, scope_.low)) {
+      const Edge& edge = node->edges()[0];
+      output = edge.output;
+      node = edge.node;
+    }
+  }
+
   void step(Node& node, PendingTable::Entry& entry) {
     constexpr std::size_t small = 6;
     std::array<Tensor, small> few_gradients;

@@ -68,7 +68,7 @@ class Segment {
     }
     optim::State state = detail::split(x, parameters_, slots_);
     for (std::int64_t t = first_; t < end_; ++t)
-      state = run_.advance(state, run_.at_step(hyper, rows, t, first_), t);
+      state = run_.advance(std::move(state), run_.at_step(hyper, rows, t, first_), t);
     return detail::join(state);
   }
 

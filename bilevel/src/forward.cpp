@@ -30,7 +30,7 @@ class ForwardMethod final : public detail::Method {
     bool tangents = false;
     for (const Tensor& h : run->hyper().tensors()) tangents |= hypertape::detail::links_of(h).tangents;
     for (std::int64_t t = 0; t < run->steps(); ++t) {
-      state = run->advance(state, run->at_step(run->hyper().tensors(), rows, t), t, true);
+      state = run->advance(std::move(state), run->at_step(run->hyper().tensors(), rows, t), t, true);
       if (tangents) ++run->counters().hessian_vector_products;
     }
     return state;

@@ -74,8 +74,9 @@ class Run {
   /// Gradient of the training loss, zeros where a parameter has no path. Throws TrainingDiverged.
   TensorList gradient(const TensorList& w, const NamedTensors& h_t, std::int64_t t,
                       bool report = false) const;
-  /// One step of training; `report` passes the loss to the problem's on_step.
-  optim::State advance(const optim::State& state, const NamedTensors& h_t, std::int64_t t,
+  /// One step of training, in the memory of a state that is handed over and that nobody else holds; `report`
+  /// passes the loss to the problem's on_step.
+  optim::State advance(optim::State state, const NamedTensors& h_t, std::int64_t t,
                        bool report = false) const;
 
   Counters& counters() const noexcept { return *counters_; }

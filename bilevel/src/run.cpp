@@ -163,11 +163,11 @@ TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int6
   return std::move(gradients);
 }
 
-optim::State Run::advance(const optim::State& state, const NamedTensors& h_t, std::int64_t t,
-                          bool report) const {
-  optim::State next = problem_.step.update(state, gradient(state.parameters, h_t, t, report), h_t);
-  require_same_form(problem_.step.name, "parameters", next.parameters, state.parameters);
-  require_same_form(problem_.step.name, "slots", next.slots, state.slots);
+optim::State Run::advance(optim::State state, const NamedTensors& h_t, std::int64_t t, bool report) const {
+  TensorList gradients = gradient(state.parameters, h_t, t, report);
+  optim::State next = problem_.step.update(std::move(state), std::move(gradients), h_t);
+  require_same_form(problem_.step.name, "parameters", next.parameters, initial_state_.parameters);
+  require_same_form(problem_.step.name, "slots", next.slots, initial_state_.slots);
   return separated(std::move(next));
 }
 
@@ -178,7 +178,7 @@ optim::State train_plainly(const Run& run, optim::State state, const TensorList&
     for (Tensor& tensor : *list) tensor = stop_gradient(tensor);
   const Run::Rows rows(plain_hyper.size());
   for (std::int64_t t = first; t < last; ++t)
-    state = run.advance(state, run.at_step(plain_hyper, rows, t), t, true);
+    state = run.advance(std::move(state), run.at_step(plain_hyper, rows, t), t, true);
   return state;
 }
 

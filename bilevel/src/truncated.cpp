@@ -33,7 +33,7 @@ class TruncatedMethod final : public detail::Method {
     const detail::Run::Rows rows = run->rows(tail);
     for (std::int64_t t = first; t < run->steps(); ++t) {
       NamedTensors h_t = run->at_step(tail, rows, t - first);
-      state = run->advance(state, h_t, t, true);
+      state = run->advance(std::move(state), h_t, t, true);
     }
     for (const Tensor& w : state.parameters) {
       if (!hypertape::detail::links_of(w).any()) continue;

@@ -13,7 +13,7 @@ class UnrolledMethod final : public detail::Method {
     const detail::Run::Rows rows = run->rows(run->hyper().tensors());
     optim::State state = run->initial_state();
     for (std::int64_t t = 0; t < run->steps(); ++t)
-      state = run->advance(state, run->at_step(run->hyper().tensors(), rows, t), t, true);
+      state = run->advance(std::move(state), run->at_step(run->hyper().tensors(), rows, t), t, true);
     // The backward pass goes through every step's gradient: a Hessian-vector product each.
     for (const Tensor& w : state.parameters) {
       if (!hypertape::detail::links_of(w).recorded) continue;

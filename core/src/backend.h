@@ -48,6 +48,8 @@ struct ElementwiseCall {
   const Tensor* outputs[2];
   int output_count = 0;
   double scalar = 0.0;
+  /// The value is added to what the output holds; for plain kernels.
+  bool accumulate = false;
 };
 
 /// One parameter of a fixed-point momentum step: w and v int64 (fixed_point.h), the gradient floating, all
@@ -55,6 +57,26 @@ struct ElementwiseCall {
 struct MomentumViews {
   View w, v, gradient;
   double rate;
+};
+
+/// One tensor's step of SGD with momentum: all contiguous, of one size and floating dtype; rate and momentum
+/// have one element. A target may be an operand's own memory.
+struct SgdViews {
+  View w, v, push, rate, momentum, next_w, next_v;
+};
+
+/// Its transpose at cotangents of next_w and next_v, both given. A sum whose target is empty is left out, and
+/// then v (or next_v) may be empty.
+struct SgdBackViews {
+  View bar_w, bar_v, v, next_v, rate, momentum, bar_push, bar_v_before;
+  View rate_sum;      ///< <bar_w, next_v>: minus the rate's gradient
+  View momentum_sum;  ///< <bar_push, v>
+};
+
+/// One tensor's step of Adam; numbers as in optimizer_kernels.h, one element each.
+struct AdamViews {
+  View w, m, v, g, beta1, beta2, new1, new2, total2, epsilon, rate, next_w, next_m, next_v;
+  double least;
 };
 
 /// What a reduction of booleans gives: a boolean, or for `count` an int64.
@@ -139,6 +161,11 @@ class Backend {
   virtual void softmax_cross_entropy_losses(const View& logits, const View& labels, const View& target) = 0;
   virtual void softmax_cross_entropy_losses_backward(const View& scales, const View& logits,
                                                      const View& labels, const View& target) = 0;
+  /// Optimizer steps in one pass (optimizer_kernels.h), with the bits of the operations one by one.
+  virtual void sgd_step(const SgdViews& step) = 0;
+  virtual void sgd_step_back(const SgdBackViews& step) = 0;
+  virtual void adam_step(const AdamViews& step) = 0;
+
   /// Floating numbers to int64 with 52 fraction bits and back, same size, contiguous; Error if out of range.
   virtual void to_fixed(const View& values, const View& fixed) = 0;
   virtual void from_fixed(const View& fixed, const View& values) = 0;

@@ -129,6 +129,15 @@ class CpuBackend final : public Backend {
       cross_entropy_loss_rows_backward<decltype(type)>(scales, logits, labels, target);
     });
   }
+  void sgd_step(const SgdViews& step) override {
+    for_floating("sgd_step", step.w.dtype, [&](auto type) { step_of_sgd<decltype(type)>(step); });
+  }
+  void sgd_step_back(const SgdBackViews& step) override {
+    for_floating("sgd_step", step.bar_w.dtype, [&](auto type) { step_back_of_sgd<decltype(type)>(step); });
+  }
+  void adam_step(const AdamViews& step) override {
+    for_floating("adam", step.w.dtype, [&](auto type) { step_of_adam<decltype(type)>(step); });
+  }
   void to_fixed(const View& values, const View& fixed) override {
     for_floating("to_fixed", values.dtype, [&](auto type) {
       detail::to_fixed<decltype(type)>(elements<decltype(type)>(values), integers(fixed));

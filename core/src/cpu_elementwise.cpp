@@ -1,6 +1,7 @@
 // Runs elementwise kernels, which know only unit strides, over broadcast and strided operands.
 #include "cpu_loops.h"
 #include "hypertape/core/parallel.h"
+#include "loops.h"
 
 namespace hypertape::detail {
 namespace {
@@ -21,6 +22,24 @@ constexpr std::int64_t block = 256;
 template <class T>
 void gather(const T* source, std::int64_t stride, std::int64_t count, T* target) {
   for (std::int64_t i = 0; i < count; ++i) target[i] = source[i * stride];
+}
+
+// One run of unit strides. Adding to the output goes by pieces that stay in the first-level cache: no pass
+// over memory for the terms, and no second set of kernels.
+template <class T>
+void run_loop(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t count, const void* const* in,
+              void* const* out) {
+  if (!call.accumulate) return loop(count, in, out, call.scalar);
+  constexpr std::int64_t piece = 2 * block;
+  alignas(64) T terms[piece];
+  for (std::int64_t begin = 0; begin < count; begin += piece) {
+    const std::int64_t length = std::min(piece, count - begin);
+    const void* from[ElementwiseCall::max_inputs];
+    for (int k = 0; k < call.input_count; ++k) from[k] = static_cast<const T*>(in[k]) + begin;
+    void* const to = terms;
+    loop(length, from, &to, call.scalar);
+    loops<T>().accumulate(length, terms, static_cast<T*>(out[0]) + begin);
+  }
 }
 
 template <class T>
@@ -75,7 +94,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
           const auto operand = static_cast<std::size_t>(call.input_count + k);
           out[k] = base[operand] + offset[operand] + begin;  // outputs are contiguous
         }
-        loop(count, in, out, call.scalar);
+        run_loop<T>(call, loop, count, in, out);
       }
     });
   };
@@ -107,7 +126,7 @@ void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int6
       in[k] = reinterpret_cast<const T*>(call.inputs[k]->header()->data) + begin;
     for (int k = 0; k < call.output_count; ++k)
       out[k] = reinterpret_cast<T*>(call.outputs[k]->header()->data) + begin;
-    loop(end - begin, in, out, call.scalar);
+    run_loop<T>(call, loop, end - begin, in, out);
   };
   parallel_ranges(size, grain, run);
 }

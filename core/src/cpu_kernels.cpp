@@ -2,14 +2,17 @@
 #include "cpu_features.h"
 #include "elementwise_code.h"
 #include "loops.h"
+#include "optimizer_kernels.h"
 
 namespace hypertape::detail {
 
-#define HYPERTAPE_KERNELS(isa)                   \
-  namespace isa {                                \
-  const OpKernels* elementwise_table() noexcept; \
-  const Loops<float>& loops_float32() noexcept;  \
-  const Loops<double>& loops_float64() noexcept; \
+#define HYPERTAPE_KERNELS(isa)                                  \
+  namespace isa {                                               \
+  const OpKernels* elementwise_table() noexcept;                \
+  const Loops<float>& loops_float32() noexcept;                 \
+  const Loops<double>& loops_float64() noexcept;                \
+  const OptimizerKernels<float>& optimizer_float32() noexcept;  \
+  const OptimizerKernels<double>& optimizer_float64() noexcept; \
   }
 HYPERTAPE_KERNELS(baseline)
 #if defined(__x86_64__)
@@ -24,15 +27,19 @@ struct Kernels {
   const OpKernels* elementwise = baseline::elementwise_table();
   const Loops<float>* float32 = &baseline::loops_float32();
   const Loops<double>* float64 = &baseline::loops_float64();
+  const OptimizerKernels<float>* optimizer_float32 = &baseline::optimizer_float32();
+  const OptimizerKernels<double>* optimizer_float64 = &baseline::optimizer_float64();
 };
 
 Kernels choose() {
 #if defined(__x86_64__)
   switch (active_isa()) {
     case Isa::avx512:
-      return {avx512::elementwise_table(), &avx512::loops_float32(), &avx512::loops_float64()};
+      return {avx512::elementwise_table(), &avx512::loops_float32(), &avx512::loops_float64(),
+              &avx512::optimizer_float32(), &avx512::optimizer_float64()};
     case Isa::avx2:
-      return {avx2::elementwise_table(), &avx2::loops_float32(), &avx2::loops_float64()};
+      return {avx2::elementwise_table(), &avx2::loops_float32(), &avx2::loops_float64(),
+              &avx2::optimizer_float32(), &avx2::optimizer_float64()};
     case Isa::baseline:
       break;
   }
@@ -57,6 +64,14 @@ const Loops<float>& loops<float>() {
 template <>
 const Loops<double>& loops<double>() {
   return *kernels().float64;
+}
+template <>
+const OptimizerKernels<float>& optimizer_kernels<float>() {
+  return *kernels().optimizer_float32;
+}
+template <>
+const OptimizerKernels<double>& optimizer_kernels<double>() {
+  return *kernels().optimizer_float64;
 }
 
 }  // namespace hypertape::detail

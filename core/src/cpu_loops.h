@@ -56,6 +56,13 @@ OutsideIndex find_outside(const View& indices, std::int64_t bound);
 template <class T>
 bool any_non_finite(const View& source);
 
+template <class T>
+void step_of_sgd(const SgdViews& step);
+template <class T>
+void step_back_of_sgd(const SgdBackViews& step);
+template <class T>
+void step_of_adam(const AdamViews& step);
+
 /// Walks several strided operands over one shape: axes of extent 1 are dropped, and neighbours that every
 /// operand lays out as one run are merged.
 ///

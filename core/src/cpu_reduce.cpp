@@ -9,7 +9,7 @@
 namespace hypertape::detail {
 namespace {
 
-constexpr std::int64_t chunk = 16384;
+constexpr std::int64_t chunk = reduction_chunk;
 
 // reduce(begin, end) gives the partial result of one chunk.
 template <class T, class Reduce>

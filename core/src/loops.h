@@ -5,6 +5,9 @@
 
 namespace hypertape::detail {
 
+/// Elements of one partial sum of a long reduction.
+inline constexpr std::int64_t reduction_chunk = 16384;
+
 /// Sums run in 16 fixed lanes, folded in a fixed tree, so that every ISA and alignment gives the same bits.
 template <class T>
 struct Loops {

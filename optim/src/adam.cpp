@@ -1,13 +1,17 @@
 // Adam whose derivatives are right where others' are not: through both bias corrections, and where the second
 // moment is 0.
+#include "backend.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
+#include "node.h"
 #include "settings.h"
 
 namespace hypertape::optim {
 namespace {
 
 using detail::Value;
+
+double least_moment(Dtype dtype) noexcept { return dtype == Dtype::float32 ? 0x1p-110 : 0x1p-200; }
 
 // sqrt(x) with all derivatives 0 where x < least; the value there is 0.
 //
@@ -19,7 +23,7 @@ using detail::Value;
 // derivative, finite in all. `least` is where the root is below epsilon's rounding (for epsilon = 1e-8), and
 // keeps powers of 1 / sqrt(x) from overflowing.
 Tensor moment_root(const Tensor& x) {
-  const double least = x.dtype() == Dtype::float32 ? 0x1p-110 : 0x1p-200;
+  const double least = least_moment(x.dtype());
   const Tensor plain = stop_gradient(x);
   const Tensor one_below = masked(Tensor::ones({}, x.dtype()), least - plain);
   return masked(sqrt(x + one_below), plain - least);
@@ -46,8 +50,52 @@ Dtype common_dtype(const TensorList& parameters) {
   return dtype;
 }
 
-State update(const AdamOptions& options, const State& state, const TensorList& gradients,
-             const NamedTensors& h) {
+// The numbers of one tensor's step, each of rank 0. `rate` is -rate / (1 - product of all beta1).
+struct Numbers {
+  const Tensor &beta1, &beta2, &new1, &new2, &total2, &epsilon, &rate;
+};
+
+// One pass over memory instead of a dozen, with the bits of the operations in `update`: for tensors that no
+// derivative looks at. Returns whether the step was one for it.
+bool step_plainly(const Numbers& at, Tensor& w, Tensor& first, Tensor& second, Tensor& g) {
+  using namespace hypertape::detail;
+  for (const Tensor* x : {&w, &first, &second, &g}) {
+    if (!x->defined() || links_of(*x).any() || x->dtype() != w.dtype() || x->shape() != w.shape())
+      return false;
+  }
+  for (const Tensor* x : {&at.beta1, &at.beta2, &at.new1, &at.new2, &at.total2, &at.epsilon, &at.rate})
+    if (links_of(*x).any() || x->dtype() != w.dtype() || x->rank() != 0) return false;
+  const auto place = [](Tensor& x) {
+    const bool lends = is_donatable(Operand(std::move(x))) && !x.header()->tangents;
+    return lends ? make_alias(x) : make_like(*x.header());
+  };
+  Tensor next_w = place(w), next_first = place(first), next_second = place(second);
+  const Tensor read_w = make_contiguous(w), read_first = make_contiguous(first),
+               read_second = make_contiguous(second), read_g = make_contiguous(g);
+  AdamViews step{};
+  step.w = view_of(read_w);
+  step.m = view_of(read_first);
+  step.v = view_of(read_second);
+  step.g = view_of(read_g);
+  step.beta1 = view_of(at.beta1);
+  step.beta2 = view_of(at.beta2);
+  step.new1 = view_of(at.new1);
+  step.new2 = view_of(at.new2);
+  step.total2 = view_of(at.total2);
+  step.epsilon = view_of(at.epsilon);
+  step.rate = view_of(at.rate);
+  step.next_w = view_of(next_w);
+  step.next_m = view_of(next_first);
+  step.next_v = view_of(next_second);
+  step.least = least_moment(w.dtype());
+  backend_of(w).adam_step(step);
+  w = std::move(next_w);
+  first = std::move(next_first);
+  second = std::move(next_second);
+  return true;
+}
+
+State update(const AdamOptions& options, State state, TensorList gradients, const NamedTensors& h) {
   const Slots at(state.parameters.size());
   if (state.slots.size() != at.size())
     fail("adam", state.slots.size(), " slots for ", at.count, " parameter tensors; there must be ",
@@ -66,29 +114,28 @@ State update(const AdamOptions& options, const State& state, const TensorList& g
   std::vector<Value> decays;
   if (!detail::is_absent(options.weight_decay)) decays = each("weight decay", options.weight_decay);
 
-  State next;
-  next.slots.resize(at.size());
-  const Tensor& total1 = next.slots[at.first_total()] =
-      multiply_add(beta1, state.slots[at.first_total()], new1);
-  const Tensor& total2 = next.slots[at.second_total()] =
-      multiply_add(beta2, state.slots[at.second_total()], new2);
+  Tensor& total1 = state.slots[at.first_total()];
+  Tensor& total2 = state.slots[at.second_total()];
+  total1 = multiply_add(beta1, total1, new1);
+  total2 = multiply_add(beta2, total2, new2);
   for (std::size_t i = 0; i < at.count; ++i) {
     const Tensor rate = rates[i].as(dtype);
-    Tensor w = state.parameters[i], g = gradients[i];
+    Tensor &w = state.parameters[i], &g = gradients[i];
+    Tensor &first = state.slots[at.first(i)], &second = state.slots[at.second(i)];
     if (!decays.empty()) {
       const Tensor decay = decays[i].as(dtype);
       if (options.decoupled)
-        w = (1.0 - rate * decay) * w;
+        w = multiply(1.0 - rate * decay, std::move(w));
       else
-        g = multiply_add(decay, w, g);
+        g = multiply_add(decay, w, std::move(g));
     }
-    const Tensor& first = next.slots[at.first(i)] = multiply_add(beta1, state.slots[at.first(i)], new1 * g);
-    const Tensor& second = next.slots[at.second(i)] =
-        multiply_add(beta2, state.slots[at.second(i)], new2 * square(g));
-    const Tensor move = first / (moment_root(second / total2) + epsilon);
-    next.parameters.push_back(multiply_add(negate(rate / total1), move, w));
+    const Tensor move_rate = negate(rate / total1);
+    if (step_plainly({beta1, beta2, new1, new2, total2, epsilon, move_rate}, w, first, second, g)) continue;
+    first = multiply_add(beta1, std::move(first), new1 * g);
+    second = multiply_add(beta2, std::move(second), new2 * square(g));
+    w = multiply_add(move_rate, first / (moment_root(second / total2) + epsilon), std::move(w));
   }
-  return next;
+  return state;
 }
 
 }  // namespace
@@ -112,8 +159,8 @@ Step adam(AdamOptions options) {
     for (int moment = 0; moment < 2; ++moment) slots.push_back(Tensor::scalar(0.0, dtype));
     return slots;
   };
-  step.update = [options](const State& state, const TensorList& gradients, const NamedTensors& h) {
-    return update(options, state, gradients, h);
+  step.update = [options](State state, TensorList gradients, const NamedTensors& h) {
+    return update(options, std::move(state), std::move(gradients), h);
   };
   return step;
 }

@@ -25,15 +25,14 @@ bool is_dampened(const SgdOptions& options) noexcept {
 }
 
 // (1 - dampening) x
-Tensor dampened(const SgdOptions& options, const NamedTensors& h, const Value& momentum, const Tensor& x) {
+Tensor dampened(const SgdOptions& options, const NamedTensors& h, const Value& momentum, Tensor x) {
   if (!is_dampened(options)) return x;
   const Value dampening =
       options.dampened ? momentum : detail::scalar_of("sgd", "dampening", options.dampening, h);
-  return (1.0 - dampening.as(x.dtype())) * x;
+  return multiply(1.0 - dampening.as(x.dtype()), std::move(x));
 }
 
-State update(const SgdOptions& options, const State& state, const TensorList& gradients,
-             const NamedTensors& h) {
+State update(const SgdOptions& options, State state, TensorList gradients, const NamedTensors& h) {
   const std::size_t count = state.parameters.size();
   const std::vector<Value> rates = rates_of(options, h, count);
   const Value momentum = momentum_of(options, h);
@@ -41,20 +40,21 @@ State update(const SgdOptions& options, const State& state, const TensorList& gr
   if (!detail::is_absent(options.weight_decay))
     decays =
         detail::per_parameter("sgd", "weight decay", options.weight_decay, options.rate_groups, h, count);
-  State next;
-  next.parameters.reserve(count);
-  next.slots.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
-    const Tensor &w = state.parameters[i], &v = state.slots[i];
-    const Tensor beta = momentum.as(w.dtype());
-    const Tensor gradient =
-        decays.empty() ? gradients[i] : multiply_add(decays[i].as(w.dtype()), w, gradients[i]);
-    const Tensor push = dampened(options, h, momentum, gradient);
-    next.slots.push_back(multiply_add(beta, v, push));
-    const Tensor move = options.nesterov ? multiply_add(beta, next.slots.back(), push) : next.slots.back();
-    next.parameters.push_back(multiply_add(negate(rates[i].as(w.dtype())), move, w));
+    Tensor &w = state.parameters[i], &v = state.slots[i], &g = gradients[i];
+    const Tensor rate = rates[i].as(w.dtype()), beta = momentum.as(w.dtype());
+    if (!decays.empty()) g = multiply_add(decays[i].as(w.dtype()), w, std::move(g));
+    Tensor push = dampened(options, h, momentum, std::move(g));
+    if (options.nesterov) {
+      v = multiply_add(beta, std::move(v), push);
+      w = multiply_add(negate(rate), multiply_add(beta, v, std::move(push)), std::move(w));
+    } else {
+      SgdStep next = sgd_step(std::move(w), std::move(v), std::move(push), rate, beta);
+      w = std::move(next.weights);
+      v = std::move(next.velocity);
+    }
   }
-  return next;
+  return state;
 }
 
 // The push reaches v' directly, and w' by -rate times the move: v', or with Nesterov momentum v' + push,
@@ -138,8 +138,8 @@ Step sgd(SgdOptions options) {
     for (const Tensor& p : parameters) velocities.push_back(Tensor::zeros(p.shape(), p.dtype()));
     return velocities;
   };
-  step.update = [options](const State& state, const TensorList& gradients, const NamedTensors& h) {
-    return update(options, state, gradients, h);
+  step.update = [options](State state, TensorList gradients, const NamedTensors& h) {
+    return update(options, std::move(state), std::move(gradients), h);
   };
   step.gradient_cotangent = [options](const State& cotangent, const NamedTensors& h) {
     return gradient_cotangent(options, cotangent, h);

@@ -36,7 +36,7 @@ peers::Work training_step(const std::string& work, Dtype dtype) {
            [=] {
              auto [value, gradients] =
                  value_and_grad([&](const TensorList& w) { return data.loss(w); }, state->parameters);
-             *state = step.update(*state, gradients, {});
+             *state = step.update(std::move(*state), std::move(gradients), {});
              TensorList results{value};
              results.insert(results.end(), state->parameters.begin(), state->parameters.end());
              return results;

@@ -244,6 +244,17 @@ HYPERTAPE_API TensorList split(const Tensor& x, const std::vector<std::int64_t>&
 /// `count` pieces of one size.
 HYPERTAPE_API TensorList split_evenly(const Tensor& x, std::int64_t count, std::int64_t axis = 0);
 
+// --- Optimizer steps
+/// What one step leaves.
+struct SgdStep {
+  Tensor weights, velocity;
+};
+/// velocity <- momentum velocity + push; weights <- weights - rate velocity, with the new velocity. One shape
+/// for the tensors; rate and momentum have rank 0. One pass over memory, into that of operands handed over;
+/// so is its pullback, sums for rate and momentum included.
+HYPERTAPE_API SgdStep sgd_step(Operand weights, Operand velocity, Operand push, const Tensor& rate,
+                               const Tensor& momentum);
+
 // --- Labels: int64 tensors of shape (N), values 0..C-1; Error names the first label out of range
 /// rows[n, labels[n]], shape (N), of rows (N, C).
 HYPERTAPE_API Tensor gather_labels(const Tensor& rows, const Tensor& labels);

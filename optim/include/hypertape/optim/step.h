@@ -32,8 +32,10 @@ struct ReversibleMomentum {
 struct Step {
   std::string name;
   std::function<TensorList(const TensorList& parameters)> initial_slots;
-  /// The new state; hyperparameters by name, per-step ones as this step's row.
-  std::function<State(const State&, const TensorList& gradients, const NamedTensors& h)> update;
+  /// The new state; hyperparameters by name, per-step ones as this step's row. State and gradients that are
+  /// handed over (`state = step.update(std::move(state), std::move(gradients), h)`) lend their memory to the
+  /// new state, as far as nobody else holds them; a function that takes them by reference serves as well.
+  std::function<State(State, TensorList gradients, const NamedTensors& h)> update;
   /// For updates whose derivative with respect to the gradient depends on neither state nor gradient: the
   /// gradient's cotangent from the new state's. Saves the dual step a gradient; may be left empty.
   std::function<TensorList(const State& cotangent, const NamedTensors& h)> gradient_cotangent;

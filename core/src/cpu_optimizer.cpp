@@ -1,0 +1,88 @@
+// Optimizer steps: shared between threads by fixed pieces, sums by the chunks of cpu_reduce.cpp, so that they
+// have the bits of `dot`.
+#include <vector>
+
+#include "cpu_loops.h"
+#include "hypertape/core/parallel.h"
+#include "loops.h"
+#include "optimizer_kernels.h"
+
+namespace hypertape::detail {
+namespace {
+
+// Elements of a step that are worth a thread of their own.
+constexpr std::int64_t grain = 8192;
+
+template <class T>
+T number(const View& view) {
+  return *view.as<T>();
+}
+
+// Sums of the chunks, added up first to last; nowhere if nobody asks for them.
+template <class T>
+struct ChunkSums {
+  ChunkSums(const View& target, std::int64_t chunks)
+      : target_(target.data ? target.as<T>() : nullptr),
+        parts_(target_ && chunks > 1 ? static_cast<std::size_t>(chunks) : 0) {}
+  T* at(std::int64_t chunk) noexcept { return parts_.empty() ? target_ : parts_.data() + chunk; }
+  void finish() {
+    if (!parts_.empty()) *target_ = loops<T>().sum(static_cast<std::int64_t>(parts_.size()), parts_.data());
+  }
+
+ private:
+  T* target_;
+  std::vector<T> parts_;
+};
+
+}  // namespace
+
+template <class T>
+void step_of_sgd(const SgdViews& step) {
+  const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
+  parallel_ranges(step.w.size, grain, [&](std::int64_t begin, std::int64_t end) {
+    optimizer_kernels<T>().sgd(end - begin, step.w.as<T>() + begin, step.v.as<T>() + begin,
+                               step.push.as<T>() + begin, rate, momentum, step.next_w.as<T>() + begin,
+                               step.next_v.as<T>() + begin);
+  });
+}
+
+template <class T>
+void step_back_of_sgd(const SgdBackViews& step) {
+  const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
+  const std::int64_t size = step.bar_w.size;
+  const std::int64_t chunks = std::max<std::int64_t>((size + reduction_chunk - 1) / reduction_chunk, 1);
+  ChunkSums<T> rates(step.rate_sum, chunks), momenta(step.momentum_sum, chunks);
+  parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t c = first; c < last; ++c) {
+      const std::int64_t begin = c * reduction_chunk, count = std::min(size - begin, reduction_chunk);
+      const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };
+      optimizer_kernels<T>().sgd_back(count, at(step.bar_w), at(step.bar_v), at(step.v), at(step.next_v),
+                                      rate, momentum, at(step.bar_push), at(step.bar_v_before), rates.at(c),
+                                      momenta.at(c));
+    }
+  });
+  rates.finish();
+  momenta.finish();
+}
+
+template <class T>
+void step_of_adam(const AdamViews& step) {
+  const typename OptimizerKernels<T>::Adam numbers = {
+      number<T>(step.beta1),  number<T>(step.beta2),   number<T>(step.new1), number<T>(step.new2),
+      number<T>(step.total2), number<T>(step.epsilon), number<T>(step.rate), static_cast<T>(step.least)};
+  parallel_ranges(step.w.size, grain / 2, [&](std::int64_t begin, std::int64_t end) {
+    const auto at = [begin](const View& view) { return view.as<T>() + begin; };
+    optimizer_kernels<T>().adam(end - begin, at(step.w), at(step.m), at(step.v), at(step.g), numbers,
+                                at(step.next_w), at(step.next_m), at(step.next_v));
+  });
+}
+
+#define HYPERTAPE_OPTIMIZER_STEPS(T)                      \
+  template void step_of_sgd<T>(const SgdViews&);          \
+  template void step_back_of_sgd<T>(const SgdBackViews&); \
+  template void step_of_adam<T>(const AdamViews&);
+HYPERTAPE_OPTIMIZER_STEPS(float)
+HYPERTAPE_OPTIMIZER_STEPS(double)
+#undef HYPERTAPE_OPTIMIZER_STEPS
+
+}  // namespace hypertape::detail
