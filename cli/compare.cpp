@@ -1,7 +1,7 @@
 #include "compare.h"
 
+#include <algorithm>
 #include <chrono>
-#include <functional>
 #include <limits>
 
 #include "available_memory.h"
@@ -25,8 +25,7 @@ struct Subject {
   ComparedProblem problem;
   std::optional<ComparedProblem> reference = {};  // absent: the problem itself
   std::optional<Hypergradient> closed_form = {};
-  // The problem with fewer steps, to measure a tape's growth; empty where no tape is large.
-  std::function<ComparedProblem(std::int64_t steps)> with_steps = {};
+  bool is_large = false;  // enough for memory to matter
 };
 
 class Comparer {
@@ -58,9 +57,10 @@ class Comparer {
 
   Comparison run() {
     time_training();
-    measure_memory();
-    const std::vector<ComparedMethod> reverse = reverse_methods(selection_, problem(), per_step_),
-                                      approximate = approximate_methods(selection_, problem(), per_step_);
+    forecast_memory();
+    std::vector<ComparedMethod> reverse = reverse_methods(selection_, problem(), forecast_);
+    const std::vector<ComparedMethod> approximate = approximate_methods(selection_, problem(), forecast_);
+    plan_memory(reverse);
     expect_work(reverse, approximate);
     const std::string measured = find_reference();
     const DirectionalRows directional(reference_problem(), problem(), reference_, options_.training.seed,
@@ -78,6 +78,7 @@ class Comparer {
     for (ComparisonRow& row : result_.rows)
       if (row.seconds && result_.training_run_seconds)
         row.training_runs = *row.seconds / *result_.training_run_seconds;
+    if (result_.plan) add_measured_bytes(reverse);
     return std::move(result_);
   }
 
@@ -101,9 +102,8 @@ class Comparer {
     const double wider = subject_.reference
                              ? static_cast<double>(sizeof(double)) / static_cast<double>(size_of(dtype()))
                              : 1.0;
-    const BytesPerStep per_step = {wider * per_step_.tape, wider * per_step_.state};
-    ComparedMethod method = unrolled(per_step, problem().problem.steps);
-    if (!fits(method)) method = checkpointed(per_step, problem().problem.steps);
+    ComparedMethod method = unrolled(forecast_);
+    if (wider * method.bytes > usable_bytes_) method = checkpointed(forecast_, problem().problem.steps);
     result_.reference = method.label() + (subject_.reference ? " in float64" : "");
     reference_ = measure(method, reference_problem());
     if (reference_.status != bilevel::Status::diverged) result_.validation_loss = reference_.value;
@@ -142,15 +142,9 @@ class Comparer {
     if (*result_.training_run_seconds < tiny_run) approximate_repeats_ = 3;
   }
 
-  // The tape of a few steps, from which that of all is extrapolated. Short runs are not worth it.
-  void measure_memory() {
-    constexpr std::int64_t few = 4, more = 12, short_run = 100;
-    if (!subject_.with_steps || options_.training.steps <= short_run) return;
-    per_step_.tape = (tape_bytes(more) - tape_bytes(few)) / static_cast<double>(more - few);
-    // A weight and its velocity, or both moments of Adam.
-    const double state_tensors = options_.training.optimizer == Optimizer::adam ? 3.0 : 2.0;
-    per_step_.state =
-        state_tensors * static_cast<double>(size_of(dtype())) * static_cast<double>(problem().parameters);
+  void forecast_memory() {
+    if (!subject_.is_large) return;
+    forecast_ = MemoryForecast(problem());
     // Close to the limit other programs would suffer.
     constexpr double usable = 0.8;
     const std::int64_t available = available_memory();
@@ -160,11 +154,59 @@ class Comparer {
       usable_bytes_ = usable * static_cast<double>(available);
   }
 
-  double tape_bytes(std::int64_t few_steps) const {
-    const ComparedProblem few = subject_.with_steps(few_steps);
-    return static_cast<double>(
-        bilevel::hypergradient(few.problem, few.outer, few.hyperparameters, bilevel::Unrolled{})
-            .cost.peak_bytes);
+  // The planner's choice: within the budget, if there is one, and then compared too.
+  void plan_memory(std::vector<ComparedMethod>& reverse) {
+    if (!subject_.is_large) return;
+    std::optional<std::int64_t> budget = options_.memory_bytes;
+    if (!budget && usable_bytes_ < static_cast<double>(unknown_memory))
+      budget = std::max<std::int64_t>(1, static_cast<std::int64_t>(usable_bytes_));
+    const std::optional<bilevel::Plan> plan =
+        forecast_.plan({.budget_bytes = budget, .fixed_point = options_.fixed_point});
+    ComparedPlan& compared = result_.plan.emplace();
+    compared.budget_bytes = budget;
+    compared.message = plan ? plan->message : forecast_.failure();
+    if (!plan) return;
+    for (std::size_t i = 0; i < plan->candidates.size(); ++i) {
+      const bilevel::Candidate& candidate = plan->candidates[i];
+      compared.rows.push_back({.method = candidate.estimator.name(),
+                               .setting = candidate.estimator.setting(),
+                               .gradients = candidate.prediction.gradients,
+                               .hessian_vector_products = candidate.prediction.hessian_vector_products,
+                               .predicted_bytes = candidate.prediction.peak_bytes,
+                               .measured_bytes = {},
+                               .is_chosen = plan->chosen == i,
+                               .reason = candidate.reason});
+    }
+    if (!options_.memory_bytes || !plan->chosen) return;
+    const bilevel::Candidate& choice = plan->choice();
+    ComparedMethod method{.estimator = choice.estimator, .setting = choice.estimator.setting()};
+    const auto is_same = [&](const ComparedMethod& other) { return other.label() == method.label(); };
+    if (std::any_of(reverse.begin(), reverse.end(), is_same)) return;
+    method.prediction = choice.prediction;
+    method.bytes = static_cast<double>(choice.prediction.peak_bytes);
+    reverse.push_back(std::move(method));
+  }
+
+  void add_measured_bytes(const std::vector<ComparedMethod>& reverse) {
+    std::vector<PlanRow>& rows = result_.plan->rows;
+    const auto row_of = [&](const std::string& method, const std::string& setting) {
+      return std::find_if(rows.begin(), rows.end(),
+                          [&](const PlanRow& row) { return row.method == method && row.setting == setting; });
+    };
+    for (const ComparedMethod& method : reverse)
+      if (method.prediction && row_of(method.estimator.name(), method.setting) == rows.end())
+        rows.push_back({.method = method.estimator.name(),
+                        .setting = method.setting,
+                        .gradients = method.prediction->gradients,
+                        .hessian_vector_products = method.prediction->hessian_vector_products,
+                        .predicted_bytes = method.prediction->peak_bytes,
+                        .measured_bytes = {},
+                        .is_chosen = false,
+                        .reason = {}});
+    for (const ComparisonRow& row : result_.rows) {
+      const auto planned = row_of(row.method, row.setting);
+      if (planned != rows.end()) planned->measured_bytes = row.peak_bytes;
+    }
   }
 
   bool fits(const ComparedMethod& method) const { return method.bytes <= usable_bytes_; }
@@ -266,7 +308,7 @@ class Comparer {
   Subject subject_;
   Comparison result_;
   Hypergradient reference_;
-  BytesPerStep per_step_;
+  MemoryForecast forecast_;
   double usable_bytes_ = std::numeric_limits<double>::infinity();
   int repeats_ = 1, approximate_repeats_ = 1;
   bool records_losses_ = false;
@@ -285,11 +327,7 @@ Comparison compare(const Dataset& data, const CompareOptions& options, Progress&
     subject.reference = compared(
         make_training_problem(prepare_data(data, training, Dtype::float64), training, Dtype::float64),
         training);
-  subject.with_steps = [&](std::int64_t steps) {
-    TrainingOptions fewer = training;
-    fewer.steps = steps;
-    return compared(make_training_problem(prepared, fewer), fewer);
-  };
+  subject.is_large = true;
   Comparison result;
   result.problem = "net";
   result.optimizer = optimizer_names[static_cast<std::size_t>(training.optimizer)];

@@ -32,6 +32,23 @@ struct ComparisonRow {
   std::string status;
 };
 
+/// One method in the plan, or one that was compared.
+struct PlanRow {
+  std::string method, setting;
+  std::int64_t gradients = 0, hessian_vector_products = 0;
+  std::int64_t predicted_bytes = 0;
+  std::optional<std::int64_t> measured_bytes;  ///< absent if it did not run
+  bool is_chosen = false;
+  std::string reason;  ///< why it is chosen or not; empty for what the planner did not consider
+};
+
+/// What the planner chose within the budget (plan.h of bilevel), and its predictions for what was compared.
+struct ComparedPlan {
+  std::optional<std::int64_t> budget_bytes;
+  std::string message;        ///< the choice and why, or why there is none
+  std::vector<PlanRow> rows;  ///< candidates, then what else was compared and predicted
+};
+
 struct Comparison {
   std::string problem;      ///< one of problem_names
   std::string optimizer;    ///< one of optimizer_names
@@ -52,6 +69,7 @@ struct Comparison {
   std::optional<double> validation_loss;
   std::string reference;  ///< the method that the others are compared with
   std::vector<ComparisonRow> rows;
+  std::optional<ComparedPlan> plan;  ///< nets only
   /// Why there are methods without a hypergradient; empty if there are none.
   std::string failure;
 };
@@ -60,7 +78,8 @@ struct Comparison {
 /// is the unrolled tape in float64, which runs in any case; with float32 it starts from the same rounded
 /// numbers; a method that needs more memory than there is gets the status "skipped", and where that is the
 /// tape, checkpointing with the square root of T takes its place as reference. Training that diverges is no
-/// error: statuses and `failure` say so. Error for data that do not fit the options.
+/// error: statuses and `failure` say so. With options.memory_bytes the method that the planner chooses runs
+/// too. Error for data that do not fit the options.
 Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress);
 
 /// The same for the problem options.problem, any but net; the reference is its closed form.

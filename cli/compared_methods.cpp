@@ -17,12 +17,13 @@ std::int64_t square_root_of(std::int64_t steps) {
   return static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(steps))));
 }
 
-ComparedMethod with_checkpoints(const BytesPerStep& per_step, std::int64_t checkpoints, std::int64_t steps) {
-  const Estimator estimator = bilevel::Checkpointed{checkpoints};
-  const auto longest = static_cast<double>((steps + checkpoints - 1) / checkpoints);
-  return {.estimator = estimator,
-          .setting = estimator.setting(),
-          .bytes = per_step.state * static_cast<double>(checkpoints) + per_step.tape * longest};
+template <class Settings>
+ComparedMethod exact(const MemoryForecast& forecast, const Settings& settings) {
+  const Estimator estimator = settings;
+  ComparedMethod method{
+      .estimator = estimator, .setting = estimator.setting(), .prediction = forecast(settings)};
+  if (method.prediction) method.bytes = static_cast<double>(method.prediction->peak_bytes);
+  return method;
 }
 
 // Terms of series. Truncated runs take a step more: where gradient descent has reached the minimum, that is
@@ -46,41 +47,37 @@ bool Selection::has(std::string_view name) const {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-ComparedMethod unrolled(const BytesPerStep& per_step, std::int64_t steps) {
-  return {.estimator = bilevel::Unrolled{}, .bytes = per_step.tape * static_cast<double>(steps)};
-}
+ComparedMethod unrolled(const MemoryForecast& forecast) { return exact(forecast, bilevel::Unrolled{}); }
 
-ComparedMethod checkpointed(const BytesPerStep& per_step, std::int64_t steps) {
-  return with_checkpoints(per_step, square_root_of(steps), steps);
+ComparedMethod checkpointed(const MemoryForecast& forecast, std::int64_t steps) {
+  return exact(forecast, bilevel::Checkpointed{square_root_of(steps)});
 }
 
 std::vector<ComparedMethod> reverse_methods(const Selection& selection, const ComparedProblem& problem,
-                                            const BytesPerStep& per_step) {
+                                            const MemoryForecast& forecast) {
   std::vector<ComparedMethod> methods;
   const std::int64_t steps = problem.problem.steps;
-  if (selection.has("unrolled")) methods.push_back(unrolled(per_step, steps));
+  if (selection.has("unrolled")) methods.push_back(unrolled(forecast));
   if (selection.has("checkpointed")) {
     // Half the square root of T, the root itself, and two and a half times that: 5, 10, 25 at T = 100.
     const std::int64_t root = square_root_of(steps);
     std::int64_t last = 0;
     for (const std::int64_t budget : {root / 2, root, root * 5 / 2}) {
       const std::int64_t possible = std::clamp<std::int64_t>(budget, 1, steps);
-      if (possible != last) methods.push_back(with_checkpoints(per_step, possible, steps));
+      if (possible != last) methods.push_back(exact(forecast, bilevel::Checkpointed{possible}));
       last = possible;
     }
   }
-  if (selection.has("trajectory"))
-    methods.push_back(
-        {.estimator = bilevel::Trajectory{}, .bytes = per_step.state * static_cast<double>(steps)});
+  if (selection.has("trajectory")) methods.push_back(exact(forecast, bilevel::Trajectory{}));
   if (selection.has("reversible")) {
-    ComparedMethod& method = methods.emplace_back(ComparedMethod{.estimator = bilevel::Reversible{}});
+    ComparedMethod& method = methods.emplace_back(exact(forecast, bilevel::Reversible{}));
     if (!problem.no_inverse.empty()) method.refusal = "not defined (" + problem.no_inverse + ")";
   }
   return methods;
 }
 
 std::vector<ComparedMethod> approximate_methods(const Selection& selection, const ComparedProblem& problem,
-                                                const BytesPerStep& per_step) {
+                                                const MemoryForecast& forecast) {
   // A net's minimum is far away and its curvature indefinite: more iterations would say nothing more.
   constexpr std::int64_t few = 50, many = 1000;
   const std::int64_t iterations = selection.is_small ? many : few;
@@ -109,9 +106,12 @@ std::vector<ComparedMethod> approximate_methods(const Selection& selection, cons
           add(bilevel::ImplicitNeumann{.terms = count, .rate = problem.series_rate, .momentum = momentum});
   if (selection.has("truncated")) {
     std::int64_t last = 0;
+    const std::optional<bilevel::Prediction> tape = forecast(bilevel::Unrolled{});
+    const double tape_step =
+        tape ? static_cast<double>(tape->peak_bytes) / static_cast<double>(problem.problem.steps) : 0.0;
     for (const std::int64_t count : terms) {
       const std::int64_t steps = std::min(count + 1, problem.problem.steps);
-      if (steps != last) add(bilevel::Truncated{steps}, per_step.tape * static_cast<double>(steps));
+      if (steps != last) add(bilevel::Truncated{steps}, tape_step * static_cast<double>(steps));
       last = steps;
     }
   }

@@ -1,26 +1,24 @@
 // The methods that `compare` runs, with their settings and what they need.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "compared_problem.h"
 #include "hypertape/bilevel/hypergradient.h"
+#include "memory_forecast.h"
 #include "options.h"
 
 namespace hypertape {
-
-/// Bytes that methods hold for each step they remember.
-struct BytesPerStep {
-  double tape = 0.0, state = 0.0;
-};
 
 /// One method with its settings, but for those along directions (directional_rows.h).
 struct ComparedMethod {
   bilevel::Estimator estimator;
   std::string setting = {};
-  double bytes = 0.0;        ///< estimate of what it needs at its peak; 0 if that does not grow with T
+  std::optional<bilevel::Prediction> prediction = {};
+  double bytes = 0.0;        ///< estimate of what it needs at its peak; 0 if there is none
   bool is_exact = true;      ///< for the run; others are timed fewer times
   std::string refusal = {};  ///< a status: why it does not apply; empty if it does
 
@@ -30,9 +28,9 @@ struct ComparedMethod {
   std::string label() const { return estimator.name() + (setting.empty() ? "" : ", " + setting); }
 };
 
-ComparedMethod unrolled(const BytesPerStep& per_step, std::int64_t steps);
+ComparedMethod unrolled(const MemoryForecast& forecast);
 /// At the square root of the steps.
-ComparedMethod checkpointed(const BytesPerStep& per_step, std::int64_t steps);
+ComparedMethod checkpointed(const MemoryForecast& forecast, std::int64_t steps);
 
 /// What is to run.
 struct Selection {
@@ -46,9 +44,9 @@ struct Selection {
 
 /// Those selected, in the order of method_names, up to forward and after it.
 std::vector<ComparedMethod> reverse_methods(const Selection& selection, const ComparedProblem& problem,
-                                            const BytesPerStep& per_step);
+                                            const MemoryForecast& forecast);
 std::vector<ComparedMethod> approximate_methods(const Selection& selection, const ComparedProblem& problem,
-                                                const BytesPerStep& per_step);
+                                                const MemoryForecast& forecast);
 
 /// A result's status for one group as text: "exact", "converged", "chaotic (adjoint grew 300 times)",
 /// "unstable series (...)", "diverged at step 3", "not defined", ...

@@ -2,8 +2,11 @@
 
 #include <sstream>
 
+#include "available_memory.h"
 #include "hypertape/core/initialize.h"
+#include "hypertape/core/memory.h"
 #include "hypertape/core/version.h"
+#include "readable.h"
 
 namespace hypertape {
 
@@ -20,6 +23,13 @@ std::string info_report() {
       << "products  " << info.product_kernels_reason << '\n'
       << "threads   " << info.threads << " of " << info.cpus << (info.cpus == 1 ? " CPU" : " CPUs")
       << " that this process may run on\n";
+  // What compare plans with, and what the library itself holds.
+  const std::int64_t available = available_memory();
+  const MemoryStatistics memory = memory_statistics();
+  out << "memory    " << (available == unknown_memory ? "unknown" : readable_bytes(available))
+      << " available; the allocator holds " << readable_bytes(memory.live_bytes) << " in use and "
+      << readable_bytes(memory.cached_bytes) << " cached, from "
+      << counted(memory.system_allocations, "request") << " to the system\n";
   return out.str();
 }
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 namespace hypertape {
 namespace {
@@ -58,6 +60,22 @@ double parse_number(const std::string& text, double least, double most) {
   if (!convert(text, number) || !(number >= least && number <= most))
     refuse("must be a number from ", least, " to ", most, ", not \"", text, '"');
   return number;
+}
+
+std::int64_t parse_bytes(const std::string& text) {
+  constexpr std::pair<std::string_view, double> units[] = {{"kB", 1e3},  {"MB", 1e6}, {"GB", 1e9},
+                                                           {"TB", 1e12}, {"B", 1.0},  {"", 1.0}};
+  constexpr double most = 1e18;
+  for (const auto& [unit, factor] : units) {
+    if (!text.ends_with(unit)) continue;
+    double number = 0.0;
+    if (convert(std::string_view(text).substr(0, text.size() - unit.size()), number)) {
+      const double bytes = std::floor(number * factor);
+      if (bytes >= 1.0 && bytes <= most) return static_cast<std::int64_t>(bytes);
+    }
+    break;
+  }
+  refuse("must be an amount of memory such as 40MB or 1.5GB, not \"", text, '"');
 }
 
 std::vector<std::int64_t> parse_integers(const std::string& text, std::int64_t least, std::int64_t most) {

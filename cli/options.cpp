@@ -21,9 +21,10 @@ constexpr const char* dtype_names[] = {"float32", "float64"};
 // Adam moves every weight by about its rate.
 constexpr double default_adam_rate = 0.002;
 // What a problem with a closed form fixes itself.
-constexpr const char* net_options[] = {"--data",       "--labels", "--label-column", "--samples", "--layers",
-                                       "--activation", "--batch",  "--optimizer",    "--dtype",   "--rate",
-                                       "--momentum",   "--l2",     "--groups"};
+constexpr const char* net_options[] = {"--data",   "--labels",     "--label-column", "--samples",
+                                       "--layers", "--activation", "--batch",        "--optimizer",
+                                       "--dtype",  "--rate",       "--momentum",     "--l2",
+                                       "--groups", "--memory",     "--fixed-point"};
 constexpr std::int64_t most_width = 100'000;
 constexpr std::int64_t most_steps = 10'000'000;
 constexpr std::int64_t most_samples = 1'000'000'000;
@@ -150,6 +151,11 @@ void add_comparison_options(CLI::App& app, CompareOptions& options) {
       [&](const std::string& text) { options.methods = parse_choices(text, method_names); });
   add(app, "--groups", "NAME,...", "hyperparameters; default: all of " + joined(group_names),
       [&](const std::string& text) { options.training.groups = parse_choices(text, group_names); });
+  add(app, "--memory", "SIZE",
+      "run the exact method with the fewest operations that fits, such as 40MB or 1.5GB, too",
+      [&](const std::string& text) { options.memory_bytes = parse_bytes(text); });
+  app.add_flag("--fixed-point", options.fixed_point,
+               "--memory may choose training in fixed point, which is another trajectory");
   add_threads_option(app, options.threads);
   add(app, "--format", "NAME", "table (default), csv or json", [&](const std::string& text) {
     options.format = static_cast<Format>(parse_choice(text, format_names));
@@ -164,6 +170,8 @@ void set_default_rate(const CLI::App& app, TrainingOptions& training) {
 
 // Options that depend on others.
 void finish(const CLI::App& app, CompareOptions& options) {
+  if (options.fixed_point && !options.memory_bytes)
+    throw UsageError("--fixed-point: says what --memory may choose, which is not given");
   if (options.problem == ProblemKind::net) return set_default_rate(app, options.training);
   const std::string problem = problem_names[static_cast<std::size_t>(options.problem)];
   for (const char* option : net_options)

@@ -71,6 +71,9 @@ struct CompareOptions : DataOptions {
   int threads = 0;  ///< 0: all CPUs
   /// Methods that need more memory are skipped; absent: most of what the system has. Not on the command line.
   std::optional<double> usable_bytes;
+  /// The planner's budget, and whether it may choose training in fixed point.
+  std::optional<std::int64_t> memory_bytes;
+  bool fixed_point = false;
   Format format = Format::table;
   std::optional<std::string> output;
 };

@@ -30,6 +30,23 @@ std::string quoted(const std::string& field) {
   return text + '"';
 }
 
+nlohmann::ordered_json plan_of(const Comparison& comparison) {
+  if (!comparison.plan) return nullptr;
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const PlanRow& row : comparison.plan->rows)
+    rows.push_back({{"method", row.method},
+                    {"setting", row.setting},
+                    {"gradients", row.gradients},
+                    {"hessian_vector_products", row.hessian_vector_products},
+                    {"predicted_bytes", row.predicted_bytes},
+                    {"measured_bytes", or_null(row.measured_bytes)},
+                    {"chosen", row.is_chosen},
+                    {"reason", row.reason}});
+  return {{"budget_bytes", or_null(comparison.plan->budget_bytes)},
+          {"message", comparison.plan->message},
+          {"rows", std::move(rows)}};
+}
+
 }  // namespace
 
 std::string json_report(const Comparison& comparison) {
@@ -53,7 +70,8 @@ std::string json_report(const Comparison& comparison) {
                                            {"steps", comparison.steps},
                                            {"dtype", comparison.dtype},
                                            {"threads", comparison.threads},
-                                           {"rows", std::move(rows)}};
+                                           {"rows", std::move(rows)},
+                                           {"plan", plan_of(comparison)}};
   return document.dump(2) + '\n';
 }
 

@@ -15,8 +15,8 @@ std::string table_report(const Comparison& comparison);
 /// defined is empty.
 std::string csv_report(const Comparison& comparison);
 
-/// {"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows": [...]}; what is not
-/// defined is null.
+/// {"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows": [...], "plan":
+/// {"budget_bytes", "message", "rows": [...]}}; what is not defined is null.
 std::string json_report(const Comparison& comparison);
 
 /// One of optimizer_names in words.

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "plan_report.h"
 #include "readable.h"
 #include "report.h"
 
@@ -152,6 +153,10 @@ std::string table_report(const Comparison& comparison) {
   print_table(out, comparison, notes);
   out << '\n';
   notes.print(out);
+  if (comparison.plan) {
+    print_plan(out, comparison);
+    out << '\n';
+  }
   out << "error: |g - reference| / |reference|, 0 = the same bits; the reference: " << comparison.reference
       << "\nforward: error along random directions; ridders: that of the reference against finite "
          "differences "

@@ -177,14 +177,15 @@ TEST_CASE("help, version and info") {
   const Outcome help = run({"compare", "--help"});
   CHECK(help.code == 0);
   for (const char* option :
-       {"--data",     "--labels", "--label-column", "--samples",   "--layers", "--activation", "--steps",
-        "--batch",    "--seed",   "--threads",      "--methods",   "--groups", "--format",     "--rate",
-        "--momentum", "--l2",     "--output",       "--optimizer", "--dtype",  "--problem"})
+       {"--data",   "--labels",  "--label-column", "--samples",    "--layers",  "--activation",
+        "--steps",  "--batch",   "--seed",         "--threads",    "--methods", "--groups",
+        "--format", "--rate",    "--momentum",     "--l2",         "--output",  "--optimizer",
+        "--dtype",  "--problem", "--memory",       "--fixed-point"})
     CHECK(contains(help.out, option));
   CHECK(contains(run({"--help"}).out, "compare"));
   const Outcome info = run({"info"});
   CHECK(info.code == 0);
-  for (const char* label : {"version", "CPU", "features", "kernels", "BLAS", "products", "threads"})
+  for (const char* label : {"version", "CPU", "features", "kernels", "BLAS", "products", "threads", "memory"})
     CHECK(contains(info.out, std::string("\n") + label) != (std::string(label) == "version"));
 }
 

@@ -63,7 +63,9 @@ TEST_CASE("the JSON report has exactly the documented keys, in order, and null f
   const auto json = nlohmann::ordered_json::parse(hypertape::json_report(example()));
   Words top;
   for (const auto& [key, value] : json.items()) top.push_back(key);
-  CHECK(top == Words{"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows"});
+  CHECK(top ==
+        Words{"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows", "plan"});
+  CHECK(json["plan"].is_null());
   CHECK(json["training_run_seconds"] == 0.125);
   CHECK(json["problem"] == "net");
   CHECK(json["optimizer"] == "sgd");

@@ -2,9 +2,10 @@
 //
 // The bits are those of the whole tape: a segment's sums for shared hyperparameters start from what later
 // segments have added up, so every addition happens in the same order.
-#include <cmath>
+#include <memory>
 
 #include "adjoint.h"
+#include "checkpoint_schedule.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/bilevel/estimators.h"
 #include "hypertape/core/error.h"
@@ -12,22 +13,18 @@
 namespace hypertape::bilevel {
 namespace {
 
-struct Kept {
-  std::int64_t step;
-  optim::State state;
-};
-
 // One segment as a function of (state, hyperparameters, rows): inputs in that order, rows grouped by name.
 class Segment {
  public:
-  Segment(const detail::Run& run, const Kept& kept, std::int64_t end, const TensorList& hyper)
+  Segment(const detail::Run& run, std::int64_t first, const optim::State& state, std::int64_t end,
+          const TensorList& hyper)
       : run_(run),
-        first_(kept.step),
+        first_(first),
         end_(end),
-        parameters_(kept.state.parameters.size()),
-        slots_(kept.state.slots.size()),
+        parameters_(state.parameters.size()),
+        slots_(state.slots.size()),
         hyper_count_(hyper.size()) {
-    inputs_ = detail::join(kept.state);
+    inputs_ = detail::join(state);
     // A per-step hyperparameter takes part through its rows alone.
     for (std::size_t i = 0; i < hyper.size(); ++i)
       inputs_.push_back(run.is_per_step(i) ? Tensor() : hyper[i]);
@@ -81,57 +78,109 @@ class Segment {
   TensorList inputs_;
 };
 
+// Kept states, the last one on top, and the way back from the end of the run. Shared with the pullback.
+class Replay {
+ public:
+  Replay(detail::RunPointer run, const detail::CheckpointSchedule& schedule, TensorList hyper)
+      : run_(std::move(run)), schedule_(schedule), hyper_(std::move(hyper)), rows_(run_->rows(hyper_)) {}
+
+  /// Runs all steps from `state`, keeping states on the way; returns the last.
+  optim::State train(optim::State state, bool report) {
+    kept_.clear();
+    std::int64_t step = 0;
+    for (const std::int64_t block : schedule_.kept_blocks()) {
+      state = advanced(std::move(state), step, schedule_.start_of(block), report);
+      step = schedule_.start_of(block);
+      kept_.push_back({block, state});
+    }
+    return advanced(std::move(state), step, run_->steps(), report);
+  }
+
+  TensorList pull(const TensorList& cotangents) {
+    detail::HyperCotangent totals(*run_, hyper_);
+    optim::State bar = detail::split(cotangents, run_->initial_state().parameters.size(),
+                                     run_->initial_state().slots.size());
+    // With a state for every block all of them may stay for another call.
+    if (schedule_.repeated_steps() == 0) {
+      pull_blocks(std::vector<Kept>(kept_), bar, totals);
+      return detail::node_gradients(bar, totals);
+    }
+    const Kept start = kept_.front();
+    if (!is_complete_) train(start.state, false);
+    is_complete_ = false;
+    std::vector<Kept> kept = std::move(kept_);
+    kept_ = {start};
+    pull_blocks(std::move(kept), bar, totals);
+    return detail::node_gradients(bar, totals);
+  }
+
+ private:
+  struct Kept {
+    std::int64_t block;
+    optim::State state;
+  };
+
+  void pull_blocks(std::vector<Kept> kept, optim::State& bar, detail::HyperCotangent& totals) const {
+    schedule_.go_back(
+        [&](std::int64_t block) {
+          optim::State state = between(kept.back(), block);
+          kept.push_back({block, std::move(state)});
+        },
+        [&](std::int64_t block, bool is_kept) {
+          Segment(*run_, schedule_.start_of(block), is_kept ? kept.back().state : between(kept.back(), block),
+                  schedule_.start_of(block + 1), hyper_)
+              .pull(bar, totals);
+          if (is_kept) kept.pop_back();
+        });
+  }
+
+  optim::State between(const Kept& from, std::int64_t block) const {
+    return advanced(from.state, schedule_.start_of(from.block), schedule_.start_of(block), false);
+  }
+
+  optim::State advanced(optim::State state, std::int64_t first, std::int64_t last, bool report) const {
+    for (std::int64_t t = first; t < last; ++t)
+      state = run_->advance(std::move(state), run_->at_step(hyper_, rows_, t), t, report);
+    return state;
+  }
+
+  detail::RunPointer run_;
+  detail::CheckpointSchedule schedule_;
+  TensorList hyper_;
+  detail::Run::Rows rows_;
+  std::vector<Kept> kept_;
+  bool is_complete_ = true;  // all the states that training kept are there
+};
+
 class CheckpointedMethod final : public detail::Method {
  public:
-  explicit CheckpointedMethod(std::int64_t checkpoints) : checkpoints_(checkpoints) {}
+  CheckpointedMethod(std::int64_t checkpoints, std::int64_t segment)
+      : checkpoints_(checkpoints), segment_(segment) {}
   std::string name() const override { return "checkpointed"; }
   std::string setting() const override {
-    if (checkpoints_ == 0) return "sqrt(T) checkpoints";
-    return std::to_string(checkpoints_) + (checkpoints_ == 1 ? " checkpoint" : " checkpoints");
+    std::string text = checkpoints_ == 0 ? "sqrt(T) checkpoints"
+                                         : std::to_string(checkpoints_) +
+                                               (checkpoints_ == 1 ? " checkpoint" : " checkpoints");
+    if (segment_ > 0) text += ", tapes of " + std::to_string(segment_) + (segment_ == 1 ? " step" : " steps");
+    return text;
   }
 
   optim::State solve(const detail::RunPointer& run) const override {
-    const std::int64_t steps = run->steps();
-    const std::int64_t wanted =
-        checkpoints_ ? checkpoints_
-                     : static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(steps))));
-    const std::int64_t count = std::min(wanted, steps);
+    const detail::CheckpointSchedule schedule(run->steps(), checkpoints_, segment_);
     const std::size_t parameters = run->initial_state().parameters.size(),
                       slots = run->initial_state().slots.size();
     const auto forward = [&](const TensorList& plain) {
-      const TensorList hyper(plain.begin() + static_cast<std::ptrdiff_t>(parameters + slots), plain.end());
-      const detail::Run::Rows rows = run->rows(hyper);
-      std::vector<Kept> kept;
-      optim::State state = detail::split(plain, parameters, slots);
-      for (std::int64_t t = 0; t < steps; ++t) {
-        // Checkpoint k stands at step k * steps / count.
-        const auto k = static_cast<std::int64_t>(kept.size());
-        if (k < count && t == k * steps / count) kept.push_back({t, state});
-        state = run->advance(std::move(state), run->at_step(hyper, rows, t), t, true);
-      }
-      return CustomVjp{detail::join(state),
-                       [run, kept = std::move(kept), hyper](const TensorList& cotangents) {
-                         return pull(*run, kept, hyper, cotangents);
-                       }};
+      const auto middle = plain.begin() + static_cast<std::ptrdiff_t>(parameters + slots);
+      const auto replay = std::make_shared<Replay>(run, schedule, TensorList(middle, plain.end()));
+      const optim::State end = replay->train(detail::split(plain, parameters, slots), true);
+      return CustomVjp{detail::join(end),
+                       [replay](const TensorList& cotangents) { return replay->pull(cotangents); }};
     };
     return detail::split(custom_vjp("checkpointed", detail::node_inputs(*run), forward), parameters, slots);
   }
 
  private:
-  static TensorList pull(const detail::Run& run, const std::vector<Kept>& kept, const TensorList& hyper,
-                         const TensorList& cotangents) {
-    detail::HyperCotangent totals(run, hyper);
-    optim::State bar =
-        detail::split(cotangents, run.initial_state().parameters.size(), run.initial_state().slots.size());
-    std::int64_t end = run.steps();
-    for (auto checkpoint = kept.rbegin(); checkpoint != kept.rend(); ++checkpoint) {
-      Segment(run, *checkpoint, end, hyper).pull(bar, totals);
-      end = checkpoint->step;
-    }
-    return detail::node_gradients(bar, totals);
-  }
-
-  std::int64_t checkpoints_;
+  std::int64_t checkpoints_, segment_;
 };
 
 }  // namespace
@@ -139,7 +188,9 @@ class CheckpointedMethod final : public detail::Method {
 Checkpointed::operator Estimator() const {
   if (checkpoints < 0)
     fail("checkpointed", "checkpoints is ", checkpoints, "; 0 stands for the square root of T");
-  return Estimator(std::make_shared<CheckpointedMethod>(checkpoints));
+  if (segment < 0)
+    fail("checkpointed", "segment is ", segment, "; 0 stands for T divided by the number of checkpoints");
+  return Estimator(std::make_shared<CheckpointedMethod>(checkpoints, segment));
 }
 
 }  // namespace hypertape::bilevel

@@ -38,10 +38,14 @@ struct Unrolled {
 };
 
 /// States are kept at `checkpoints` evenly spaced steps; each segment is run again with the tape on. The same
-/// bits as Unrolled; memory O(checkpoints) states and T / checkpoints tapes; one more training run. (Griewank
-/// 1992)
+/// bits as Unrolled; memory O(checkpoints) states and T / checkpoints tapes; one more training run. With
+/// `segment` at most so many steps are on the tape at a time; where checkpoints * segment is less than T,
+/// states are kept anew in what remains while going back, and steps are run several times: c checkpoints
+/// reach C(c + r + 1, c) - 1 segments with r more runs of each at most. (Griewank 1992; Griewank and Walther
+/// 2000)
 struct Checkpointed {
-  std::int64_t checkpoints = 0;  ///< 0: the square root of T
+  std::int64_t checkpoints = 0;  ///< at a time; 0: the square root of T
+  std::int64_t segment = 0;      ///< 0: T / checkpoints, so that no step is run more than twice
   HYPERTAPE_API operator Estimator() const;
 };
 
