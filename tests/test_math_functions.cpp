@@ -1,3 +1,5 @@
+// ctest labels: kernels
+//
 // scalar_functions.h against long double libm, in ulp, and against the values C defines at special points.
 #include "scalar_functions.h"
 
