@@ -1,5 +1,3 @@
-// ctest labels: kernels
-//
 // scalar_functions.h against long double libm, in ulp, and against the values C defines at special points.
 #include "scalar_functions.h"
 
