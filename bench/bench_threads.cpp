@@ -12,7 +12,7 @@
 
 #include "fma_peak.h"
 #include "hypertape/autodiff/derivatives.h"
-#include "hypertape/optim/sgd.h"
+#include "hypertape/optim/step.h"
 #include "measure.h"
 #include "nets.h"
 
