@@ -17,7 +17,8 @@ find_path(
 find_library(
   OpenBLAS_LIBRARY
   NAMES openblas
-  HINTS ${PC_OpenBLAS_LIBRARY_DIRS} ${PC_OpenBLAS_LIBDIR})
+  HINTS ${PC_OpenBLAS_LIBRARY_DIRS} ${PC_OpenBLAS_LIBDIR}
+  PATH_SUFFIXES openblas-pthread)
 mark_as_advanced(OpenBLAS_INCLUDE_DIR OpenBLAS_LIBRARY)
 
 include(FindPackageHandleStandardArgs)

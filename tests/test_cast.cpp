@@ -1,3 +1,5 @@
+// ctest labels: kernels
+//
 // astype: values of every pair of dtypes, and derivatives that are converted back.
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels levels
 //
 // Every operation of elementwise.def: values against long double libm, and the whole ladder over shapes,
 // layouts, broadcasts and sizes. A new operation needs one line in `reference`.

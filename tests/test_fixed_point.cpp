@@ -1,3 +1,5 @@
+// ctest labels: kernels levels
+//
 // The reversible momentum step: against arithmetic written a second time here, against hand-worked numbers,
 // and against itself reversed, bit for bit.
 #include <doctest/doctest.h>

@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels
 //
 // Indexing: values against naive loops, the ladder, repeated and empty indices, order of additions, errors.
 #include <doctest/doctest.h>

@@ -1,3 +1,5 @@
+// ctest labels: kernels
+//
 // The scalar functions against long double libm, in ulp, and dual numbers against formulas worked by hand.
 #include "scalar_math.h"
 

@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels levels
 //
 // Products over batches: every slice has the bits of the product of two matrices, whatever broadcasts,
 // transposes, strides and threads; values against long double; the ladder.

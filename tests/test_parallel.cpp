@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels
 // The thread wrapper: every chunk runs once, nested calls stay put, exceptions arrive.
 #include <doctest/doctest.h>
 

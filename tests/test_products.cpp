@@ -1,3 +1,5 @@
+// ctest labels: kernels levels
+//
 // Matrix products against a long double loop, and the promises about their bits.
 #include "products.h"
 

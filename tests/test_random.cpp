@@ -1,3 +1,5 @@
+// ctest labels: kernels
+//
 // Random numbers: Philox by its published test vectors, distributions by z-tests at fixed seeds.
 #include "hypertape/core/random.h"
 

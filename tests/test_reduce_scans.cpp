@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels
 //
 // Cumulative sums and reductions of booleans: values against naive loops, the ladder for what has
 // derivatives.

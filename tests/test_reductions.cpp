@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels levels
 //
 // Reductions beyond sums: values against naive loops in long double, the ladder, ties, zeros, infinities and
 // NaN by hand.

@@ -50,8 +50,11 @@ Tensor squared_errors(const Tensor& prediction, const Tensor& target) {
 Tensor binary_losses(const Tensor& z, const Tensor& q) {
   require_one_shape("binary_cross_entropy_with_logits", z, q);
   // max(z, 0) - z q + log(1 + exp(-|z|)), where -|z| has the slope at 0 that goes with relu's: the
-  // derivatives of every order are right there, too.
-  return (relu(z) - z * q) + log1p(exp(where(greater(z, 0.0), -z, z)));
+  // derivatives of every order are right there, too. In statements, because the order in which operands are
+  // evaluated is the compiler's choice, and with it the order in which z's cotangents are added up.
+  Tensor tail = log1p(exp(where(greater(z, 0.0), -z, z)));
+  Tensor linear = z * q, kink = relu(z);
+  return (std::move(kink) - std::move(linear)) + std::move(tail);
 }
 
 }  // namespace

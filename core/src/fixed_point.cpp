@@ -116,14 +116,11 @@ StepFault classify(std::span<const MomentumSegment<T>> segments) {
 }  // namespace
 
 const FixedPointKernels& fixed_point_kernels(Isa isa) {
-  switch (isa) {
-    case Isa::avx512:
-      return avx512::fixed_point_kernels;
-    case Isa::avx2:
-      return avx2::fixed_point_kernels;
-    default:
-      return baseline::fixed_point_kernels;
-  }
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return avx512::fixed_point_kernels;
+  if (isa == Isa::avx2) return avx2::fixed_point_kernels;
+#endif
+  return static_cast<void>(isa), baseline::fixed_point_kernels;
 }
 
 template <class T>

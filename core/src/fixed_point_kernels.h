@@ -53,12 +53,14 @@ struct FixedPointKernels {
 namespace baseline {
 extern const FixedPointKernels fixed_point_kernels;
 }
+#if defined(__x86_64__)
 namespace avx2 {
 extern const FixedPointKernels fixed_point_kernels;
 }
 namespace avx512 {
 extern const FixedPointKernels fixed_point_kernels;
 }
+#endif
 
 /// The kernels of one level, which this CPU must support.
 const FixedPointKernels& fixed_point_kernels(Isa isa);

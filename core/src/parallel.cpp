@@ -42,6 +42,32 @@ std::atomic<int>& configured_threads() noexcept {
   return count;
 }
 
+// Threads at work in parallel calls: the callers and the helpers of all calls together.
+std::atomic<int>& threads_at_work() noexcept {
+  static std::atomic<int> count{0};
+  return count;
+}
+
+// The caller and its helpers for one call: only as many helpers as leave all calls together with
+// thread_count() threads. Who calls when all are taken works alone, so that k threads of an embedder that
+// call at once do not make k times as many.
+class Team {
+ public:
+  explicit Team(int wanted) noexcept {
+    int at_work = threads_at_work().load(std::memory_order_relaxed);
+    do {
+      size_ = std::clamp(thread_count() - at_work, 1, wanted);
+    } while (!threads_at_work().compare_exchange_weak(at_work, at_work + size_, std::memory_order_relaxed));
+  }
+  ~Team() { threads_at_work().fetch_sub(size_, std::memory_order_relaxed); }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+  int size() const noexcept { return size_; }
+
+ private:
+  int size_;
+};
+
 // True while this thread runs a chunk of a parallel call: nested calls then stay on this thread.
 thread_local bool inside_chunk = false;
 
@@ -214,8 +240,15 @@ void set_thread_count(int count) {
 namespace detail {
 
 void run_chunks(std::int64_t chunks, ChunkBody body) {
-  const int shares = static_cast<int>(std::min<std::int64_t>(chunks, thread_count()));
-  if (shares <= 1 || inside_chunk) {
+  const int wanted = static_cast<int>(std::min<std::int64_t>(chunks, thread_count()));
+  if (wanted <= 1 || inside_chunk) {
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) body.call(body.object, chunk);
+    return;
+  }
+  const Team team(wanted);
+  const int shares = team.size();
+  if (shares == 1) {
+    const InsideChunk inside;
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) body.call(body.object, chunk);
     return;
   }

@@ -13,7 +13,9 @@
 
 namespace hypertape {
 
-/// Number of threads that parallel work may use, at least 1. Default: the CPUs this process may run on.
+/// Number of threads that parallel work may use, at least 1. Default: the CPUs this process may run on. It is
+/// shared by all calls that are in progress, whichever threads they come from: a call takes the calling
+/// thread and those of the others that no call is using, and goes on alone when there are none.
 HYPERTAPE_API int thread_count() noexcept;
 
 /// Sets the number of threads for the whole process; `count` from 1 to the CPUs this process may run on,
