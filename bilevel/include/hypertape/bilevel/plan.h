@@ -40,7 +40,7 @@ struct PlanOptions {
 struct Candidate {
   Estimator estimator;
   Prediction prediction;
-  bool fits = true;    ///< into the budget
+  bool fits = true;         ///< into the budget
   std::string reason = {};  ///< a few words: why it is the choice, or why not
 };
 
