@@ -91,18 +91,16 @@ def measure(row, dtype, threads, workers, options, say):
             peaks[system] = answer["bytes"]
 
     peers = [system for system in seconds if system != rows.HYPERTAPE]
-    ratio = interval = percent = best = None
+    ratio = interval = best = None
     if rows.HYPERTAPE in seconds:
         if peers:
             best = min(peers, key=seconds.get)
             ratio, interval = statistics_of.ratio_with_interval(times[rows.HYPERTAPE], times[best])
-        least = row.least_seconds(options.limits[threads], dtype)
-        percent = 100 * least / seconds[rows.HYPERTAPE] if least else None
     entry |= {
         "seconds": {system: seconds.get(system) for system in rows.SYSTEMS},
         "ratio_to_best_peer": ratio,
         "ratio_interval": interval,
-        "percent_of_limit": percent,
+        "percent_of_limit": None,  # by Limits.fill
         "peak_bytes": {system: peaks.get(system) for system in rows.SYSTEMS},
         "first_result_seconds": {
             system: answers[system]["first_seconds"] if system in answers else None for system in rows.SYSTEMS
@@ -114,6 +112,44 @@ def measure(row, dtype, threads, workers, options, say):
     if errors:
         entry["errors"] = errors
     return entry
+
+
+class Limits:
+    """What the machine can do on each number of threads: the most of several measurements between rows, since
+    a neighbour may take its share of any one of them."""
+
+    EVERY = 120.0  # seconds
+
+    def __init__(self, places, threads):
+        self.places = places
+        self.most = {count: processes.limits_of(places, count) for count in threads}
+        self.time = time.monotonic()
+
+    def __getitem__(self, threads):
+        return self.most[threads]
+
+    def measure_again(self):
+        for threads, most in self.most.items():
+            now = processes.limits_of(self.places, threads)
+            most["operations"] = max(most["operations"], now["operations"])
+            most["bandwidth"] = [
+                [size, max(rate, again)] for (size, rate), (_, again) in zip(most["bandwidth"], now["bandwidth"])
+            ]
+        self.time = time.monotonic()
+
+    def measure_when_due(self):
+        if time.monotonic() - self.time > self.EVERY:
+            self.measure_again()
+
+    def fill(self, row, entry):
+        """The entry's percent_of_limit by what has been measured so far."""
+        seconds = entry.get("seconds", {}).get(rows.HYPERTAPE)
+        least = row.least_seconds(self.most[entry["threads"]], entry["dtype"])
+        if seconds and least:
+            entry["percent_of_limit"] = 100 * least / seconds
+
+    def as_json(self):
+        return {str(threads): limits for threads, limits in self.most.items()}
 
 
 def parse_options():
@@ -185,23 +221,30 @@ def main():
         return 0 if cases else 2
     places = processes.Places(options.build, sys.executable)
     about = report.machine()
-    options.limits = {
-        threads: processes.limits_of(places, threads) for threads in sorted({case[2] for case in cases})
-    }
-    about["limits"] = {str(threads): limits for threads, limits in options.limits.items()}
+    limits = options.limits = Limits(places, sorted({case[2] for case in cases}))
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = processes.Pool(places, options.timeout)
     progress = report.Progress([expected_seconds(case, options) for case in cases])
-    finished, interrupted = [], False
+    finished, measured, interrupted = [], [], False
+
+    def keep():
+        for row, entry in zip(measured, finished):
+            limits.fill(row, entry)
+        about["limits"] = limits.as_json()
+        report.write_json(options.out, about, pool.versions, finished)
+
     try:
         for row, dtype, threads in cases:
+            limits.measure_when_due()
             say = lambda text: progress.show(f"{row.work} {dtype} {threads} threads, {text}")  # noqa: E731
             say("start")
             workers = pool.workers_for(row, threads, options.systems)
             finished.append(measure(row, dtype, threads, workers, options, say))
-            report.write_json(options.out, about, pool.versions, finished)
+            measured.append(row)
+            keep()
             progress.advance()
+        limits.measure_again()
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -211,6 +254,7 @@ def main():
         print(f"interrupted after {len(finished)} of {len(cases)} rows", file=sys.stderr)
     if not finished:
         return 1
+    keep()
     text = os.path.splitext(options.out)[0] + ".md"
     report.write(text, report.markdown(finished))
     print(report.aligned(finished))
