@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels levels
 //
 // The vector kernels by themselves, on the level in use: errors in ulp, loop tails and their neighbours in
 // memory, the order of sums against an order written down here, AVX2 against AVX-512.

@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels levels
 //
 // A layer as one operation: the bits of product, bias and activation one after another, in every mode; the
 // ladder; and products of gradients that land on what is there already.
@@ -215,8 +215,58 @@ TEST_CASE("products write their pieces of a flat gradient, which has the bits of
   CHECK(same_bits(pieces[0], ht::grad(first_only, ht::unflatten(flat, shapes))[0]));
   CHECK(ladder::norm({pieces[1], pieces[2], pieces[3]}) == 0.0);
 
+  // One piece as both factors: two products for one place.
+  const Tensor both = ladder::sample({42}, -0.5, 0.5, 17);
+  const auto piece = [](const Tensor& at, bool cut) {
+    return cut ? ht::unflatten(at, {ht::Shape{6, 6}, ht::Shape{6}})
+               : TensorList{ht::reshape(ht::slice(at, 0, 0, 36), {6, 6}), ht::slice(at, 0, 36, 42)};
+  };
+  for (const bool layer : {false, true}) {
+    const auto of = [&](bool cut) {
+      return [&piece, cut, layer](const Tensor& at) {
+        const TensorList q = piece(at, cut);
+        return ht::sum(
+            ht::sin(layer ? ht::linear(q[0], q[0], q[1], Activation::tanh) : ht::matmul(q[0], q[0])));
+      };
+    };
+    CAPTURE(layer);
+    for (const auto& derivative : std::vector<std::function<Tensor(std::function<Tensor(const Tensor&)>)>>{
+             [&](auto f) { return ht::grad(f, both); }, [&](auto f) { return ht::hvp(f, both, both); }}) {
+      const Tensor expected = derivative(of(false)), got = derivative(of(true));
+      CHECK(ladder::difference({got}, {expected}) <= 1e-13 * ladder::norm({expected}));
+    }
+  }
+
   // Pieces beside the vector would be a second one.
   const ht::PeakScope peak;
   ht::grad(of_flat, TensorList{flat});
   CHECK(static_cast<double>(peak.peak_bytes()) < 1.5 * static_cast<double>(flat.size()) * sizeof(double));
+}
+
+TEST_CASE("linear: derivatives with respect to the direction of a tangent") {
+  const Tensor x = sample({5, 4}, -1.0, 1.0, 1), w = sample({4, 3}, -1.0, 1.0, 2),
+               b = sample({3}, -1.0, 1.0, 3);
+  const TensorList at = {x, w, b};
+  const auto layer = [](const TensorList& p) {
+    return ht::sum(ht::sin(ht::linear(p[0], p[1], p[2], Activation::tanh)));
+  };
+  const auto composed = [](const TensorList& p) {
+    return ht::sum(ht::sin(ht::tanh(ht::matmul(p[0], p[1]) + p[2])));
+  };
+  for (std::size_t which = 0; which < at.size(); ++which) {
+    CAPTURE(which);
+    const auto along = [&](const auto& f) {
+      return [&f, &at, which](const Tensor& v) {
+        TensorList tangents(at.size());
+        tangents[which] = v;
+        return ht::square(ht::jvp(f, at, tangents).second);
+      };
+    };
+    const Tensor v = sample(at[which].shape(), -1.0, 1.0, 5 + static_cast<unsigned>(which));
+    const Tensor gradient = ht::grad(along(layer), v), expected = ht::grad(along(composed), v);
+    REQUIRE(gradient.defined());
+    CHECK(ladder::difference({gradient}, {expected}) <= 1e-13 * ladder::norm({expected}));
+    const Tensor curved = ht::hvp(along(layer), v, v), expected_curved = ht::hvp(along(composed), v, v);
+    CHECK(ladder::difference({curved}, {expected_curved}) <= 1e-13 * ladder::norm({expected_curved}));
+  }
 }

@@ -1,4 +1,4 @@
-// ctest labels: threads
+// ctest labels: threads kernels levels
 //
 // Softmax along any axis and losses: values against long double and another system, the ladder in logits,
 // soft labels and weights, extreme logits by hand.

@@ -1,3 +1,4 @@
+// ctest labels: threads levels
 // The fused SGD step: its bits are those of the operations it stands for, forward and back; gradients that
 // are added up where they are made; memory that is handed over.
 #include <doctest/doctest.h>
@@ -170,6 +171,12 @@ TEST_CASE("sgd_step: results take the memory that is handed over, and no other")
   CHECK(same_bits(kept_view, ht::slice(x[velocity], 0, 0, 10)));
   CHECK(same_bits({next.weights, next.velocity}, composed(x)));
 
+  // One tensor given twice: neither result may be written over it.
+  Tensor twice = fresh(x[weights]);
+  next = ht::sgd_step(std::move(twice), std::move(twice), fresh(x[push]), x[rate], x[momentum]);
+  CHECK(same_bits({next.weights, next.velocity},
+                  composed({x[weights], x[weights], x[push], x[rate], x[momentum]})));
+
   // A recorded step needs the old velocity for the momentum's derivative.
   const TensorList gradients = ht::grad(
       [&](const TensorList& y) {
@@ -223,6 +230,16 @@ TEST_CASE("optim: a state that is handed over gives the same bits, and one that 
         CHECK(same_bits(lent.slots, kept.slots));
       }
     }
+}
+
+TEST_CASE("optim: Adam broadcasts a gradient of fewer elements") {
+  const Step step = ht::optim::adam({.rate = 0.01});
+  const Tensor w = sample({50}, -1, 1, 1);
+  const State state = {{w}, step.initial_slots({w})};
+  const State narrow = step.update(state, {Tensor::full({1}, 0.25)}, {});
+  const State whole = step.update(state, {Tensor::full({50}, 0.25)}, {});
+  CHECK(same_bits(narrow.parameters, whole.parameters));
+  CHECK(same_bits(narrow.slots, whole.slots));
 }
 
 TEST_CASE("optim: Adam in one pass has the bits of Adam recorded, second moments of 0 and NaN included") {

@@ -131,3 +131,33 @@ TEST_CASE("out of memory: assign leaves its target as it was") {
     break;
   }
 }
+
+TEST_CASE("out of memory: a step that takes its operands' memory leaves them as they were, or absent") {
+  const ladder::Threads one(1);
+  const Tensor rate = Tensor::scalar(0.1), momentum = Tensor::scalar(0.9);
+  int failures = 0;
+  for (std::int64_t successes = 0; successes < 20; ++successes) {
+    CAPTURE(successes);
+    const auto numbers = [] {
+      return TensorList{ladder::sample({64}, -1.0, 1.0, 1), ladder::sample({64}, -1.0, 1.0, 2),
+                        ladder::sample({64}, -1.0, 1.0, 3)};
+    };
+    TensorList operands = numbers();
+    const TensorList before = numbers();
+    const auto step = [&](const Tensor& r) {
+      const AllocationFaults faults(successes);
+      const ht::SgdStep next =
+          ht::sgd_step(std::move(operands[0]), std::move(operands[1]), std::move(operands[2]), r, momentum);
+      return ht::sum(next.weights);
+    };
+    try {
+      ht::grad(step, rate);
+      continue;
+    } catch (const ht::Error&) {
+      ++failures;
+    }
+    for (std::size_t i = 0; i < operands.size(); ++i)
+      CHECK((!operands[i].defined() || ladder::same_bits({operands[i]}, {before[i]})));
+  }
+  CHECK(failures > 2);
+}

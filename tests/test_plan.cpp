@@ -120,6 +120,18 @@ TEST_CASE("plan: an outer loss that needs more than a training step") {
   expect_all_predicted(problem, {{0}, {2}, {20}, {40}, {3, 1}, {4, 3}}, true);
 }
 
+TEST_CASE("plan: weights and hyperparameters of two dtypes in the outer loss") {
+  Case problem = training({{8}, tanh_net, 10, ht::Dtype::float32, ht::Optimizer::sgd, true}, 12);
+  problem.h.add("offset", ht::Tensor::scalar(0.5, ht::Dtype::float64));
+  problem.outer = [outer = problem.outer](const NamedTensors& w, const NamedTensors& h) {
+    const ht::Tensor value = outer(w, h);
+    return value + ht::astype(ht::square(h["offset"]), value.dtype());
+  };
+  Planner planner = planner_of(problem);
+  CHECK(planner.plan().chosen);
+  expect_predicted(problem, planner, Checkpointed{3}, tolerance);
+}
+
 TEST_CASE("plan: steps of one's own, with and without a closed form of the gradient's cotangent") {
   for (const Rule rule : {Rule::momentum, Rule::tanh_momentum, Rule::slow_weights, Rule::adam}) {
     const Case problem = Quadratic(23, rule).problem();

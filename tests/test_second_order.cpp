@@ -1,3 +1,4 @@
+// ctest labels: threads levels
 // Second order without what nobody reads: hvp against the tangent of a whole gradient bit for bit, and the
 // multiply-adds that each product takes.
 #include <doctest/doctest.h>
@@ -356,6 +357,15 @@ TEST_CASE("a block that does not match is an Error") {
   expect_text(thrown([&] { linear.block({Tensor::scalar(1.0), {}}); }), "first axis");
   expect_text(thrown([&] { linear.block({ht::astype(two, Dtype::float32), {}}); }), "float32");
   CHECK_FALSE(linear.block({Tensor(), Tensor()}).defined());
+
+  // Between matrices, something with as many axes as there may be.
+  const auto deep = ht::linearize(
+                        [](const TensorList& x) {
+                          return ht::sum(ht::sin(ht::reshape(ht::sin(x[0]), {1, 1, 1, 1, 1, 1, 1, 3})));
+                        },
+                        TensorList{sample({3}, -1, 1, 1)})
+                        .second;
+  expect_text(thrown([&] { deep.block({two}); }), "[linearize] a block of tangents needs an axis more");
 }
 
 TEST_CASE("Gauss-Newton: the dense J' H J, alone and in blocks, and F + R, then 2F + 4R multiply-adds") {

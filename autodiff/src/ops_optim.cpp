@@ -155,14 +155,20 @@ SgdStep sgd_step(Operand weights, Operand velocity, Operand push, const Tensor& 
                read_push = make_contiguous(*push);
   backend_of(read_w).sgd_step({view_of(read_w), view_of(read_v), view_of(read_push), view_of(rate),
                                view_of(momentum), view_of(next.weights), view_of(next.velocity)});
+  // Donors' old elements are gone: whatever happens from here on, nobody finds them half stepped.
+  std::array<const Tensor*, 5> inputs{&*weights, &*velocity, &*push, &rate, &momentum};
+  std::array<Tensor, 3> taken;
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    const Operand* operand = donors.operands[i];
+    if (operand != v_donor && operand != w_donor) continue;
+    taken[i] = operand->take();
+    inputs[i] = &taken[i];
+  }
   if (links.any()) {
-    const std::array<const Tensor*, 5> inputs{&*weights, &*velocity, &*push, &rate, &momentum};
     const std::array<Tensor*, 2> outputs{&next.weights, &next.velocity};
     finish(sgd_step_rule, saves, NoAttributes{}, std::span<const Tensor* const>(inputs),
            std::span<Tensor* const>(outputs));
   }
-  for (const Operand* donor : {v_donor, w_donor})
-    if (donor) donor->take();  // its old elements are gone
   return next;
 }
 

@@ -142,6 +142,9 @@ void Pull::drop_output(int k) const noexcept {
 }
 
 Shape stacked_shape(std::int64_t count, const Shape& shape) {
+  if (shape.rank() == max_rank)
+    fail("linearize", "a block of tangents needs an axis more than shape ", shape, " has, and ", max_rank,
+         " is the most; apply the operator to one tangent at a time");
   std::vector<std::int64_t> extents{count};
   extents.insert(extents.end(), shape.begin(), shape.end());
   return Shape(std::span<const std::int64_t>(extents));

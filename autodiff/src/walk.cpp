@@ -188,8 +188,9 @@ class Walk {
     std::uint32_t output = edge.output;
     pass_leaves(node, output);
     if (!node || !node->may_serve(scope_.low)) return {};
+    if (output >= most) return {};
     const Piece piece = piece_of(*node, output);
-    if (!piece.shape || output >= most) return {};
+    if (!piece.shape) return {};
     bool fresh = false;
     PendingTable::Entry& entry = pending_.at(node, fresh);
     if (fresh) queue_.push({node->number, node});
@@ -393,6 +394,7 @@ void push_each(const OpRule& rule, const Push& push, std::int64_t block) {
     for (std::size_t i = 0; i < rows.size(); ++i)
       if (!rows[i].empty()) tangents[i] = std::move(rows[i][j]);
     Push single = push;
+    single.block = 0;
     single.tangents = tangents;
     single.results = one;
     rule.push(single);

@@ -233,7 +233,8 @@ class Planner::Measured {
       Tensor value;
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (!slopes[i].defined()) continue;
-        Tensor term = dot(slopes[i], x[i]);
+        // Weights and hyperparameters may differ in dtype.
+        Tensor term = astype(dot(slopes[i], x[i]), Dtype::float64);
         value = value.defined() ? value + term : term;
       }
       return value.defined() ? value : Tensor::scalar(0.0);
