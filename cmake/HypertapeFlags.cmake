@@ -36,7 +36,8 @@ endif()
 # hypertape_select_isa(<list variable>)
 #
 # Sources named *_avx2.cpp and *_avx512.cpp are compiled for those instruction sets, to be called only after a
-# check of the CPU; on other architectures they leave the list.
+# check of the CPU; on other architectures they leave the list. (Where a CPU does not know prefetchw, it does
+# nothing.)
 function(hypertape_select_isa sources_variable)
   set(sources ${${sources_variable}})
   set(avx2 ${sources})
@@ -44,12 +45,12 @@ function(hypertape_select_isa sources_variable)
   list(FILTER avx2 INCLUDE REGEX "_avx2\\.cpp$")
   list(FILTER avx512 INCLUDE REGEX "_avx512\\.cpp$")
   if(HYPERTAPE_X86_64)
-    set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma")
+    set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mprfchw")
     set_source_files_properties(
       ${avx512}
       PROPERTIES
         COMPILE_OPTIONS
-        "-mavx2;-mfma;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mprefer-vector-width=512")
+        "-mavx2;-mfma;-mprfchw;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mprefer-vector-width=512")
   else()
     list(FILTER sources EXCLUDE REGEX "_avx(2|512)\\.cpp$")
     set(${sources_variable} ${sources} PARENT_SCOPE)

@@ -305,6 +305,29 @@ TEST_CASE("walk: a gradient that is added to what arrived before has the bits of
       {x, l});
 }
 
+TEST_CASE("matmul_add: a recorded addend lends its memory, unless its own rule has saved it") {
+  const Tensor a = sample({3, 4}, -1, 1, 1), b = sample({4, 2}, -1, 1, 2), c = sample({3, 2}, -1, 1, 3);
+  const auto loss = [&](const TensorList& x, bool saved, bool lend, bool* lent) {
+    Tensor addend = saved ? ht::exp(x[0]) : x[0] * 3.0;
+    const Tensor other = lend ? Tensor() : addend;
+    const double* before = addend.data<double>().data();
+    const Tensor sum = ht::matmul_add(std::move(addend), x[1], x[2]);
+    if (lent) *lent = sum.data<double>().data() == before;
+    return ht::sum(ht::square(sum));
+  };
+  for (const bool saved : {false, true}) {
+    bool lent = saved;
+    const TensorList got =
+        ht::grad([&](const TensorList& x) { return loss(x, saved, true, &lent); }, TensorList{c, a, b});
+    CHECK(lent == !saved);
+    bool kept = true;
+    const TensorList expected =
+        ht::grad([&](const TensorList& x) { return loss(x, saved, false, &kept); }, TensorList{c, a, b});
+    CHECK(!kept);
+    CHECK(same_bits(got, expected));
+  }
+}
+
 TEST_CASE("walk: products are added to the gradient that arrived before, in every mode") {
   ladder::expect_consistent(
       "weights used twice",

@@ -2,6 +2,7 @@
 // The thread wrapper: every chunk runs once, nested calls stay put, exceptions arrive.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <numeric>
@@ -10,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu_loops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
 
@@ -46,6 +48,26 @@ TEST_CASE("ranges cover [0, size) with borders that are multiples of the grain")
     });
     for (const auto& count : runs) REQUIRE(count == 1);
   }
+}
+
+TEST_CASE("work over elements is shared from `least` on, in even pieces of whole cache lines") {
+  for (const std::size_t element : {4u, 8u})
+    for (const int cost : {1, 3, 8, 20}) {
+      const detail::Sharing sharing = detail::Sharing::of(element, cost);
+      INFO(element, " bytes, cost ", cost);
+      for (const std::int64_t size : {std::int64_t{0}, std::int64_t{1}, sharing.least})
+        CHECK(sharing.piece(size) == std::max<std::int64_t>(size, 1));
+      for (const std::int64_t size : {sharing.least + 1, 2 * sharing.least, std::int64_t{1'000'003}}) {
+        const std::int64_t piece = sharing.piece(size), pieces = (size + piece - 1) / piece;
+        CHECK(piece % 64 == 0);
+        CHECK(piece < sharing.grain + 64);
+        // The last piece lacks no more than what rounding up gave the others.
+        CHECK(size - (pieces - 1) * piece > piece - 64 * pieces);
+      }
+    }
+  // Bytes count, and what an element costs.
+  CHECK(detail::Sharing::of(4).least == 2 * detail::Sharing::of(8).least);
+  CHECK(detail::Sharing::of(8, 3).least == detail::Sharing::of(8).least / 2);
 }
 
 TEST_CASE("nested calls run in order on the calling thread") {

@@ -256,23 +256,24 @@ Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a,
       fail("matmul_add", "the addend has shape ", c->shape(), ", the product ", shape);
     return matmul_add(expand(*c, shape), a, b, transpose_a, transpose_b);
   }
-  const detail::Header& addend = *c->header();
+  // Lent memory outlives the addend, which is recorded like any other.
+  const bool lends = detail::is_donatable(c) && !c->header()->tangents && c->header() != a.header() &&
+                     c->header() != b.header();
+  const Tensor addend = lends ? c.take() : *c;
   Tensor sum;
-  if (detail::is_donatable(c) && !addend.node && !addend.tangents && c->header() != a.header() &&
-      c->header() != b.header()) {
-    sum = c.take();
+  if (lends) {
+    sum = detail::make_alias(addend);
   } else {
-    sum = detail::make_tensor(shape, addend.dtype);
-    detail::backend_of(sum).copy(detail::view_of(*c), detail::view_of(sum));
+    sum = detail::make_tensor(shape, addend.dtype());
+    detail::backend_of(sum).copy(detail::view_of(addend), detail::view_of(sum));
   }
   const detail::MatmulAttributes at{transpose_a, transpose_b};
   detail::multiply_into(sum, a, b, at, true);
   const detail::Saves saves{(detail::links_of(b).any() ? 2u : 0u) | (detail::links_of(a).any() ? 4u : 0u), 0};
-  // A donated addend had no links: an absent operand stands for it.
   if (shape.rank() == 2)
-    return detail::finish_one(detail::matmul_add_rule, saves, at, std::move(sum), *c, a, b);
+    return detail::finish_one(detail::matmul_add_rule, saves, at, std::move(sum), addend, a, b);
   return detail::finish_one(detail::batch_add_rule, saves, detail::BatchAttributes{at, a.shape(), b.shape()},
-                            std::move(sum), *c, a, b);
+                            std::move(sum), addend, a, b);
 }
 
 Tensor outer(const Tensor& a, const Tensor& b) {

@@ -7,15 +7,6 @@ namespace hypertape::detail {
 namespace {
 
 constexpr int max_operands = ElementwiseCall::max_inputs + 2;
-// Elements of a cheap kernel that are worth a thread of their own.
-constexpr std::int64_t parallel_grain = 8192;
-
-// Pieces of about `grain` elements, as even as whole cache lines allow: an uneven split leaves a thread
-// waiting.
-std::int64_t even_grain(std::int64_t size, std::int64_t grain) {
-  const std::int64_t pieces = std::max<std::int64_t>((size + grain - 1) / grain, 1);
-  return std::max<std::int64_t>(((size + pieces - 1) / pieces + 63) / 64 * 64, 64);
-}
 // A gathered piece of one operand: small enough that all of them stay in the first-level cache.
 constexpr std::int64_t block = 256;
 // The same for several short rows.
@@ -144,8 +135,8 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
     unit &= inner_step[k] == 1;
   }
 
-  const std::int64_t elements = parallel_grain / call.kernel.cost;
-  const std::int64_t grain = even_grain(length, elements);
+  const Sharing sharing = Sharing::of(sizeof(T), call.kernel.cost);
+  const std::int64_t grain = sharing.piece(length);
   const auto run_row = [&](const std::array<std::int64_t, max_operands>& offset) {
     parallel_ranges(length, grain, [&](std::int64_t first, std::int64_t last) {
       const void* in[max_operands];
@@ -172,13 +163,13 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
       }
     });
   };
-  if (length > elements || walk.rank < 2) {
+  if (length > sharing.least || walk.rank < 2) {
     walk.for_each(std::max(inner, 0), run_row);
     return;
   }
   // Short rows, several at a time; pieces of them for the threads.
   const std::int64_t rows = walk.positions(inner);
-  const std::int64_t rows_per_piece = std::max<std::int64_t>(even_grain(shape.size, elements) / length, 1);
+  const std::int64_t rows_per_piece = std::max<std::int64_t>(sharing.piece(shape.size) / length, 1);
   parallel_ranges(rows, rows_per_piece, [&](std::int64_t first, std::int64_t last) {
     run_rows<T>(call, loop, walk, base, first, last);
   });
@@ -186,7 +177,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
 
 template <class T>
 void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t size) {
-  const std::int64_t grain = even_grain(size, parallel_grain / call.kernel.cost);
+  const std::int64_t grain = Sharing::of(sizeof(T), call.kernel.cost).piece(size);
   const auto run = [&](std::int64_t begin, std::int64_t end) {
     const void* in[ElementwiseCall::max_inputs];
     void* out[2] = {};

@@ -56,13 +56,14 @@ void finish_layer_rows(const LayerViews& layer) {
   const RepeatedRow<T> bias(layer.bias, block_rows), bias_tangent(layer.bias_tangent, block_rows);
   const ElementwiseLoop add = loop_of<T>(elementwise_kernels(ElementwiseCode::add).value);
   ElementwiseLoop activate = nullptr;
-  std::int64_t cost = 1;
+  int cost = 1;
   if (layer.activation) {
     activate = loop_of<T>(layer.tangent.data ? layer.activation->dual[1] : layer.activation->value);
     cost = layer.activation->value.cost;
   }
   const std::int64_t blocks = (rows + block_rows - 1) / block_rows;
-  const std::int64_t grain = std::max<std::int64_t>(8192 / (cost * block_rows * columns), 1);
+  const std::int64_t piece = Sharing::of(sizeof(T), cost).piece(rows * columns);
+  const std::int64_t grain = (piece + block_rows * columns - 1) / (block_rows * columns);
   parallel_ranges(blocks, grain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t b = first; b < last; ++b) {
       const std::int64_t start = b * block_rows * columns;

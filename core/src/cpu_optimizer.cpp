@@ -10,8 +10,8 @@
 namespace hypertape::detail {
 namespace {
 
-// Elements of a step that are worth a thread of their own.
-constexpr std::int64_t grain = 8192;
+// Passes over memory that the steps take as long as, beside an addition.
+constexpr int sgd_cost = 3, adam_cost = 12;
 
 template <class T>
 T number(const View& view) {
@@ -39,11 +39,12 @@ struct ChunkSums {
 template <class T>
 void step_of_sgd(const SgdViews& step) {
   const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
-  parallel_ranges(step.w.size, grain, [&](std::int64_t begin, std::int64_t end) {
-    optimizer_kernels<T>().sgd(end - begin, step.w.as<T>() + begin, step.v.as<T>() + begin,
-                               step.push.as<T>() + begin, rate, momentum, step.next_w.as<T>() + begin,
-                               step.next_v.as<T>() + begin);
-  });
+  parallel_ranges(step.w.size, Sharing::of(sizeof(T), sgd_cost).piece(step.w.size),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    optimizer_kernels<T>().sgd(end - begin, step.w.as<T>() + begin, step.v.as<T>() + begin,
+                                               step.push.as<T>() + begin, rate, momentum,
+                                               step.next_w.as<T>() + begin, step.next_v.as<T>() + begin);
+                  });
 }
 
 template <class T>
@@ -70,11 +71,12 @@ void step_of_adam(const AdamViews& step) {
   const typename OptimizerKernels<T>::Adam numbers = {
       number<T>(step.beta1),  number<T>(step.beta2),   number<T>(step.new1), number<T>(step.new2),
       number<T>(step.total2), number<T>(step.epsilon), number<T>(step.rate), static_cast<T>(step.least)};
-  parallel_ranges(step.w.size, grain / 2, [&](std::int64_t begin, std::int64_t end) {
-    const auto at = [begin](const View& view) { return view.as<T>() + begin; };
-    optimizer_kernels<T>().adam(end - begin, at(step.w), at(step.m), at(step.v), at(step.g), numbers,
-                                at(step.next_w), at(step.next_m), at(step.next_v));
-  });
+  parallel_ranges(step.w.size, Sharing::of(sizeof(T), adam_cost).piece(step.w.size),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    const auto at = [begin](const View& view) { return view.as<T>() + begin; };
+                    optimizer_kernels<T>().adam(end - begin, at(step.w), at(step.m), at(step.v), at(step.g),
+                                                numbers, at(step.next_w), at(step.next_m), at(step.next_v));
+                  });
 }
 
 #define HYPERTAPE_OPTIMIZER_STEPS(T)                      \
