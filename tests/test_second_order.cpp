@@ -368,7 +368,11 @@ TEST_CASE("what a linearised gradient adds in place has the bits of hvp, and not
           const Tensor first = penalty(y);
           return first + fit(y);
         },
-        // The cotangent itself is what is added to; a cubic has two tangents in one formula.
+        // Two tangents in one formula, which are added up before they are added to the penalty's part.
+        [&](const TensorList& y) {
+          const Tensor first = ht::sum(ht::square(ht::tanh(y[0])));
+          return first + penalty(y);
+        },
         [&](const TensorList& y) { return ht::sum(y[0] * y[0] * y[0]) + penalty(y); }};
     const TensorList v = {ht::random({90, 200}, ht::Distribution::normal, {6}, dtype),
                           ht::random({200}, ht::Distribution::normal, {7}, dtype)};
