@@ -346,6 +346,67 @@ TEST_CASE("a block through every elementwise operation that broadcasts, and thro
   CHECK(ladder::difference(ht::grad(total, block), ht::grad(one_by_one, block)) < 1e-13);
 }
 
+TEST_CASE("what a linearised gradient adds in place has the bits of hvp, and nothing handed in is changed") {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
+    // Above the size from which a sum is looked up; several chunks.
+    const TensorList w = {ht::random({90, 200}, ht::Distribution::normal, {1}, dtype),
+                          ht::random({200}, ht::Distribution::normal, {2}, dtype)};
+    const TensorList l2 = {ht::random({90, 200}, ht::Distribution::uniform, {3}, dtype),
+                           ht::random({200}, ht::Distribution::uniform, {4}, dtype)};
+    const Tensor x = ht::random({7, 90}, ht::Distribution::normal, {5}, dtype);
+    const auto fit = [&](const TensorList& y) {
+      return ht::mean(ht::square(ht::linear(x, y[0], y[1], ht::Activation::tanh)));
+    };
+    const auto penalty = [&](const TensorList& y) {
+      return ht::sum(ht::weighted_square(l2[0], y[0])) + ht::sum(ht::weighted_square(l2[1], y[1]));
+    };
+    const std::function<Tensor(const TensorList&)> losses[] = {
+        [&](const TensorList& y) {
+          const Tensor first = fit(y);
+          return first + penalty(y);
+        },
+        [&](const TensorList& y) {
+          const Tensor first = penalty(y);
+          return first + fit(y);
+        },
+        // Two tangents in one formula, which are added up before they are added to the penalty's part.
+        [&](const TensorList& y) {
+          const Tensor first = ht::sum(ht::square(ht::tanh(y[0])));
+          return first + penalty(y);
+        },
+        [&](const TensorList& y) { return ht::sum(y[0] * y[0] * y[0]) + penalty(y); }};
+    const TensorList v = {ht::random({90, 200}, ht::Distribution::normal, {6}, dtype),
+                          ht::random({200}, ht::Distribution::normal, {7}, dtype)};
+    const TensorList before = {ht::contiguous(v[0] * 1.0), ht::contiguous(v[1] * 1.0)};
+    for (const auto& loss : losses) {
+      const auto hessian = ht::bilevel::hessian_operator(loss, w);
+      for (const TensorList& along : {v, TensorList{v[0], Tensor()}, TensorList{Tensor(), v[1]}}) {
+        const TensorList expected = ht::hvp(loss, w, along);
+        for (int again = 0; again < 2; ++again) {
+          const TensorList product = hessian(along);
+          for (std::size_t i = 0; i < w.size(); ++i)
+            if (product[i].defined() && expected[i].defined()) CHECK(same_bits(product[i], expected[i]));
+        }
+      }
+      CHECK(same_bits(v, before));
+      // Directions that are being differentiated: nothing is added in place, the bits are the same.
+      TensorList recorded;
+      ht::vjp(
+          [&](const TensorList& along) {
+            recorded = hessian(along);
+            return recorded;
+          },
+          v);
+      CHECK(same_bits(recorded[0], hessian(v)[0]));
+      TensorList block;
+      for (const Tensor& each : v) block.push_back(ht::stack({each, each * 2.0}, 0));
+      const TensorList products = hessian.block(block);
+      for (std::size_t i = 0; i < w.size(); ++i)
+        if (products[i].defined()) CHECK(same_bits(ht::unstack(products[i], 0)[0], hessian(v)[i]));
+    }
+  }
+}
+
 TEST_CASE("a block that does not match is an Error") {
   const auto linear = ht::linearize([](const TensorList& x) { return x[0] * x[1]; },
                                     TensorList{sample({3}, -1, 1, 1), sample({3}, -1, 1, 2)})

@@ -88,13 +88,25 @@ void push_elementwise(Push& push) {
     for (int k = 0; k < function.arity; ++k)
       shape = broadcast_shapes(function.name, shape,
                                push.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(k)]);
+  const auto contributes = [&](int i) {
+    return (function.differentiable >> i & 1u) && push.tangents[static_cast<std::size_t>(i)].defined();
+  };
+  int terms = 0;
+  for (int i = 0; i < function.arity; ++i) terms += contributes(i);
   Tensor total;
   for (int i = 0; i < function.arity; ++i) {
+    if (!contributes(i)) continue;
     Tensor& tangent = push.tangents[static_cast<std::size_t>(i)];
-    if (!(function.differentiable >> i & 1u) || !tangent.defined()) continue;
     if constexpr (broadcasts)
       if (push.block > 0) tangent = aligned(tangent, shape.rank());
-    Tensor term = function.pull(i, push, attributes.scalar, tangent, nullptr);
+    Tensor* sum = nullptr;
+    if constexpr (!broadcasts) {
+      if (total.defined())
+        sum = &total;
+      else if (terms == 1 && push.sum && push.sum->defined())
+        sum = push.sum;
+    }
+    Tensor term = function.pull(i, push, attributes.scalar, tangent, sum);
     // If the term is the tangent itself, the sum may take its memory.
     tangent = Tensor();
     if (!term.defined()) continue;
@@ -116,6 +128,15 @@ constexpr OpRule elementwise_rule = {
 constexpr OpRule broadcast_rule = {
     "elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr, name_of_function,
     false,         push_elementwise<true>};
+
+}  // namespace
+
+bool is_addition(Node& node) noexcept {
+  return node.rule == &elementwise_rule &&
+         static_cast<const ElementwiseAttributes*>(node.attributes())->function == &addition();
+}
+
+namespace {
 
 // The one scope whose tangents a dual kernel can carry: all of the operands' active tangents belong to it,
 // they are plain numbers, and no operand serves a scope below it. 0 if the tangents need operations of their

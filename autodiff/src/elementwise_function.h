@@ -28,6 +28,11 @@ struct ElementwiseFunction {
 Tensor apply_elementwise(const ElementwiseFunction& function, double scalar,
                          std::span<const Operand> operands, Tensor* sum = nullptr);
 
+/// add, of two tensors.
+const ElementwiseFunction& addition() noexcept;
+/// Whether the node adds two tensors of one shape.
+bool is_addition(Node& node) noexcept;
+
 /// The cotangent of tanh's operand from that of its result y: t (1 - y y).
 Tensor tanh_cotangent(Operand t, const Tensor& y);
 

@@ -130,6 +130,9 @@ struct Push : Primal {
   std::span<Tensor> tangents;  ///< the rule's own handles: what it moves out of may lend its memory
   std::span<Tensor> results;   ///< absent means zero
   std::int64_t block = 0;      ///< for push_block: the number of tangents
+  /// The one thing that the result will be added to, or null. A rule may add to its memory in the same pass:
+  /// then it leaves it absent, and the result is the sum, with the same bits.
+  Tensor* sum = nullptr;
 };
 
 /// The shape of `count` tensors stacked along a new first axis.

@@ -240,6 +240,8 @@ const ElementwiseFunction PullFunction<Op, operand>::function = {
 
 }  // namespace
 
+const ElementwiseFunction& addition() noexcept { return OpFunction<elementwise::Add>::function; }
+
 Tensor tanh_cotangent(Operand t, const Tensor& y) {
   const std::array<Operand, 2> operands{t, Operand(y)};
   return apply_elementwise(PullFunction<elementwise::Tanh, 0>::function, 0.0, operands);

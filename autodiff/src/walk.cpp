@@ -6,6 +6,7 @@
 #include <queue>
 #include <unordered_map>
 
+#include "elementwise_function.h"
 #include "hypertape/autodiff/ops.h"
 
 namespace hypertape::detail {
@@ -379,6 +380,15 @@ Replay::Replay(const Graph& graph) {
   };
   std::for_each(outputs_.rbegin(), outputs_.rend(), mark);
   std::for_each(sources_.rbegin(), sources_.rend(), mark);
+  for (std::size_t i = 0; i + 1 < steps_.size(); ++i) {
+    const Step& next = steps_[i + 1];
+    if (steps_[i].leaf >= 0 || next.leaf >= 0 || !is_addition(*next.node)) continue;
+    for (const std::uint32_t k : {0u, 1u}) {
+      const Source &own = sources_[next.first_source + k], &other = sources_[next.first_source + 1 - k];
+      if (own.place == steps_[i].first_place && own.last && other.last && other.place < own.place)
+        steps_[i].sum = other.place;
+    }
+  }
 }
 
 namespace {
@@ -431,6 +441,7 @@ TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, st
     push.tangents = std::span(incoming).first(node.input_count);
     push.results = std::span(known).subspan(step.first_place, node.output_count);
     push.block = block;
+    if (step.sum != nowhere && (block == 0 || node.rule->push_block)) push.sum = &known[step.sum];
     if (block == 0)
       node.rule->push(push);
     else if (node.rule->push_block)

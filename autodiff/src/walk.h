@@ -46,6 +46,8 @@ class Replay {
     Node* node;
     std::uint32_t first_source, first_place;
     std::int64_t leaf;  ///< index of the leaf, or -1
+    /// Place of the tangent that the next step adds to this one's result, if neither is read otherwise.
+    std::uint32_t sum = nowhere;
   };
   std::vector<Step> steps_;
   std::vector<Source> sources_;

@@ -88,6 +88,20 @@ struct AdamViews {
   double least;
 };
 
+/// What a term of a Neumann series tells about its x, A x and r = b - A x: inner products.
+struct SeriesSums {
+  double xx = 0.0, axax = 0.0, x_ax = 0.0, rr = 0.0;
+};
+
+/// One tensor's term of a Neumann series, as in optimizer_kernels.h: all contiguous, of one size and floating
+/// dtype; `step` and `next_step` without data if there is no momentum. The tensor's sums are added to `sums`.
+struct SeriesViews {
+  View x, ax, b, next_x;
+  View step{}, next_step{};
+  double rate = 0.0, momentum = 0.0;
+  SeriesSums* sums = nullptr;
+};
+
 /// Derivatives of softmaxes, where r is the result and sums run along the axis: softmax's r (t - sum(r t)),
 /// in either mode; log_softmax's t - exp(r) sum(t) in reverse and t - sum(exp(r) t) forward.
 enum class SoftmaxDerivative : std::uint8_t { softmax, log_softmax_pull, log_softmax_push };
@@ -185,6 +199,7 @@ class Backend {
   virtual void sgd_step(const SgdViews& step) = 0;
   virtual void sgd_step_back(const SgdBackViews& step) = 0;
   virtual void adam_step(const AdamViews& step) = 0;
+  virtual void series_step(const SeriesViews& step) = 0;
 
   /// Floating numbers to int64 with 52 fraction bits and back, same size, contiguous; Error if out of range.
   virtual void to_fixed(const View& values, const View& fixed) = 0;

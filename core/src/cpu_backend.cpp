@@ -135,6 +135,9 @@ class CpuBackend final : public Backend {
   void adam_step(const AdamViews& step) override {
     for_floating("adam", step.w.dtype, [&](auto type) { step_of_adam<decltype(type)>(step); });
   }
+  void series_step(const SeriesViews& step) override {
+    for_floating("neumann_series", step.x.dtype, [&](auto type) { step_of_series<decltype(type)>(step); });
+  }
   void softmax_cross_entropy_curvature(const View& scales, bool mean, const View& logits, const View& t,
                                        const View& target) override {
     for_floating("softmax_cross_entropy", logits.dtype, [&](auto type) {

@@ -97,6 +97,8 @@ template <class T>
 void step_back_of_sgd(const SgdBackViews& step);
 template <class T>
 void step_of_adam(const AdamViews& step);
+template <class T>
+void step_of_series(const SeriesViews& step);
 
 /// Walks several strided operands over one shape: axes of extent 1 are dropped, and neighbours that every
 /// operand lays out as one run are merged.

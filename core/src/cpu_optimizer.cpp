@@ -1,5 +1,6 @@
 // Optimizer steps: shared between threads by fixed pieces, sums by the chunks of cpu_reduce.cpp, so that they
 // have the bits of `dot`.
+#include <array>
 #include <vector>
 
 #include "cpu_loops.h"
@@ -79,10 +80,32 @@ void step_of_adam(const AdamViews& step) {
                   });
 }
 
+template <class T>
+void step_of_series(const SeriesViews& step) {
+  const std::int64_t size = step.x.size, chunks = (size + reduction_chunk - 1) / reduction_chunk;
+  std::vector<std::array<T, 4>> sums(static_cast<std::size_t>(chunks));
+  parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t c = first; c < last; ++c) {
+      const std::int64_t begin = c * reduction_chunk, count = std::min(size - begin, reduction_chunk);
+      const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };
+      optimizer_kernels<T>().series(count, at(step.x), at(step.ax), at(step.b), at(step.step),
+                                    static_cast<T>(step.rate), static_cast<T>(step.momentum), at(step.next_x),
+                                    at(step.next_step), sums[static_cast<std::size_t>(c)].data());
+    }
+  });
+  for (const std::array<T, 4>& each : sums) {
+    step.sums->xx += static_cast<double>(each[0]);
+    step.sums->axax += static_cast<double>(each[1]);
+    step.sums->x_ax += static_cast<double>(each[2]);
+    step.sums->rr += static_cast<double>(each[3]);
+  }
+}
+
 #define HYPERTAPE_OPTIMIZER_STEPS(T)                      \
   template void step_of_sgd<T>(const SgdViews&);          \
   template void step_back_of_sgd<T>(const SgdBackViews&); \
-  template void step_of_adam<T>(const AdamViews&);
+  template void step_of_adam<T>(const AdamViews&);        \
+  template void step_of_series<T>(const SeriesViews&);
 HYPERTAPE_OPTIMIZER_STEPS(float)
 HYPERTAPE_OPTIMIZER_STEPS(double)
 #undef HYPERTAPE_OPTIMIZER_STEPS

@@ -28,6 +28,11 @@ struct OptimizerKernels {
   /// m = beta1 m + new1 g;  v = beta2 v + new2 g^2;  w = rate m / (root(v / total2) + epsilon) + w.
   void (*adam)(std::int64_t n, const T* w, const T* m, const T* v, const T* g, const Adam& step, T* next_w,
                T* next_m, T* next_v);
+  /// A step towards the x with A x = b:  r = b - ax;  next_step = rate r + momentum step;  next_x = next_step
+  /// + x. Without momentum `step` and `next_step` are null. Also sums of this piece as `dot` forms them: <x,
+  /// x>, <ax, ax>, <x, ax>, <r, r>.
+  void (*series)(std::int64_t n, const T* x, const T* ax, const T* b, const T* step, T rate, T momentum,
+                 T* next_x, T* next_step, T* sums);
 };
 
 template <class T>
