@@ -24,6 +24,7 @@ struct TileJob {
   int64_t w_stride;
   const T* v;
   int64_t v_stride;
+  T* copy;  // where the tile leaves the rows of V that it reads, without gaps; null: nowhere
   T* d;
   int64_t d_stride;
   int last_lanes;  // elements of the last vector that are stored
@@ -53,23 +54,23 @@ void tile(const TileJob<typename S::Element>& job) {
   const T* v = job.v;
   const int64_t w_stride = job.w_stride;
   const int64_t v_stride = job.v_stride;
+  T* copy = job.copy;
   const T* ahead = job.ahead;
   const int64_t ahead_stride = job.ahead_stride;
-  if (job.fetch_d) {
-    const T* d = job.d;
-#pragma GCC unroll 32
-    for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < Vectors; ++j) __builtin_prefetch(d + j * S::lanes, 1, 3);
-      d += job.d_stride;
-    }
-  }
+  // A row of D per 4 steps of k: all at once would take every place that the loads of W and V need.
+  const T* fetched = job.d;
+  const T* const last_fetched = job.fetch_d ? fetched + (Rows - 1) * job.d_stride : fetched;
 
   const auto step = [&](int q) __attribute__((always_inline)) {
     V vectors[Vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) vectors[j] = S::load(v + j * S::lanes);
     v += v_stride;
+    if (copy != nullptr) {
+#pragma GCC unroll 4
+      for (int j = 0; j < Vectors; ++j) S::store(copy + j * S::lanes, vectors[j]);
+      copy += Vectors * S::lanes;
+    }
 #pragma GCC unroll 32
     for (int i = 0; i < Rows; ++i) {
       const V w = S::broadcast(AlongK ? base[i / 3] + (i % 3) * w_stride + q : base[0] + i);
@@ -93,6 +94,9 @@ void tile(const TileJob<typename S::Element>& job) {
     advance(4);
     __builtin_prefetch(ahead, 0, 2);
     ahead += ahead_stride;
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; ++j) __builtin_prefetch(fetched + j * S::lanes, 1, 3);
+    fetched += fetched != last_fetched ? job.d_stride : 0;
   }
   for (; p > 0; --p) {
     step(0);
@@ -199,18 +203,21 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     const bool packed = block.packing != PanelPacking::last || !whole;
     ProductOperand<T> v = block.v;
     v.data += v.along_k ? column * v.stride + p : p * v.stride + column;
+    const int64_t panel_stride = vectors * S::lanes;
+    T* panel = block.packed;
     if (packed) {
-      job.v_stride = vectors * S::lanes;
-      T* panel = block.packed;
       if (block.packing != PanelPacking::one_by_one)
-        panel += packed_before * S::lanes * block.k + p * job.v_stride;
+        panel += packed_before * S::lanes * block.k + p * panel_stride;
       packed_before += vectors;
-      if (fresh) pack_panel<S>(v, vectors, smaller(stored, vectors * S::lanes), depth, panel);
-      job.v = panel;
-    } else {
-      job.v_stride = v.stride;
-      job.v = v.data;
     }
+    // Whole vectors along the columns are copied by the first tile, which reads them anyway.
+    const bool in_passing = packed && fresh && whole && !v.along_k;
+    if (packed && fresh && !in_passing)
+      pack_panel<S>(v, vectors, smaller(stored, panel_stride), depth, panel);
+    const bool from_panel = packed && !in_passing;
+    job.v = from_panel ? panel : v.data;
+    job.v_stride = from_panel ? panel_stride : v.stride;
+    job.copy = in_passing ? panel : nullptr;
     job.last_lanes = whole ? S::lanes : static_cast<int>(stored - (vectors - 1) * S::lanes);
     const bool ahead = !v.along_k && (fresh || !packed) && first + vectors < all;
     // Tiles as equal as possible: a last tile of one row would wait for its own sums.
@@ -225,6 +232,11 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
       const int tile_rows = least + (t < larger ? 1 : 0);
       fetch_ahead<S>(block, v.data + vectors * S::lanes, ahead, t, vectors, job);
       functions[tile_rows](job);
+      if (job.copy != nullptr) {
+        job.v = panel;
+        job.v_stride = panel_stride;
+        job.copy = nullptr;
+      }
       job.w += tile_rows * (w.along_k ? w.stride : 1);
       job.d += tile_rows * block.d_stride;
     }
