@@ -147,7 +147,7 @@ void choose_copies(Plan<T>& plan) {
 template <class T>
 void choose_blocks(Plan<T>& plan, int64_t wanted) {
   // What few rows read must come from near; many rows pay for fetching it from the second-level cache.
-  const int64_t packed_bytes = std::clamp<int64_t>(plan.rows << 13, 1 << 15, 1 << 20);
+  const int64_t packed_bytes = std::clamp<int64_t>(plan.rows << 13, 1 << 15, 1 << 21);
   const int64_t units = divide_up(plan.columns, plan.column_unit);
   const int64_t least_units = plan.rows <= strip_rows ? 4 : 6;
   const int64_t fitting =
