@@ -147,11 +147,13 @@ void choose_copies(Plan<T>& plan) {
 template <class T>
 void choose_blocks(Plan<T>& plan, int64_t wanted) {
   // What few rows read must come from near; many rows pay for fetching it from the second-level cache.
-  const int64_t packed_bytes = std::clamp<int64_t>(plan.rows << 13, 1 << 15, 1 << 20);
+  const int64_t packed_bytes = std::clamp<int64_t>(plan.rows << 13, 1 << 15, 1 << 21);
   const int64_t units = divide_up(plan.columns, plan.column_unit);
+  const int64_t least_units = plan.rows <= strip_rows ? 4 : 6;
   const int64_t fitting =
       std::max<int64_t>(1, packed_bytes / (plan.k_slab * plan.column_unit * static_cast<int64_t>(sizeof(T))));
-  plan.column_blocks = std::max(divide_up(units, fitting), plan.copy_w ? 1 : std::min(wanted, units / 6));
+  plan.column_blocks =
+      std::max(divide_up(units, fitting), plan.copy_w ? 1 : std::min(wanted, units / least_units));
   plan.column_blocks = std::clamp<int64_t>(plan.column_blocks, 1, units);
   const int64_t most_row_blocks = divide_up(plan.rows, 48);
   plan.row_blocks = std::clamp<int64_t>(divide_up(wanted, plan.column_blocks), 1, most_row_blocks);
@@ -188,7 +190,8 @@ Plan<T> make_plan(const ProductKernels<T>& kernels, bool transpose_a, bool trans
   choose_copies(plan);
   choose_blocks(plan, wanted);
   // One strip of rows reads a panel only once; a batch may share V among its slices.
-  if (plan.packing == PanelPacking::all && plan.row_blocks == 1 && plan.rows <= strip_rows && !batch)
+  if (plan.packing == PanelPacking::all && plan.row_blocks == 1 && plan.rows <= strip_rows &&
+      plan.v.along_k && !batch)
     plan.packing = PanelPacking::one_by_one;
   return plan;
 }
@@ -228,6 +231,7 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
   job.columns = column_end - column;
   job.k_block = plan.k_block;
   job.packing = plan.packing;
+  job.columns_behind = column_end < plan.columns;
   if (plan.transposed) {
     job.d_stride = compact_stride(job.columns, kernels.lanes);
     job.d = static_cast<T*>(

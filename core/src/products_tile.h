@@ -29,8 +29,9 @@ struct TileJob {
   int last_lanes;  // elements of the last vector that are stored
   bool add;
   bool fetch_d;    // D comes from far
-  const T* ahead;  // one line of it is fetched per 4 steps of k: what the next panel will read
+  const T* ahead;  // what the next panel will read: one line of it is fetched per 4 steps of k
   int64_t ahead_stride;
+  T* copy;  // if not null, a whole row from `ahead` on goes there instead
 };
 
 // One tile of Rows x (Vectors vectors). The accumulators live in registers for the whole of k.
@@ -53,17 +54,13 @@ void tile(const TileJob<typename S::Element>& job) {
   const T* v = job.v;
   const int64_t w_stride = job.w_stride;
   const int64_t v_stride = job.v_stride;
+  T* copy = job.copy;
+  constexpr int rows_fetched = 8;  // before they are copied
   const T* ahead = job.ahead;
   const int64_t ahead_stride = job.ahead_stride;
-  if (job.fetch_d) {
-    const T* d = job.d;
-#pragma GCC unroll 32
-    for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < Vectors; ++j) __builtin_prefetch(d + j * S::lanes, 1, 3);
-      d += job.d_stride;
-    }
-  }
+  // A row of D per 4 steps of k: all at once would take every place that the loads of W and V need.
+  const T* fetched = job.d;
+  const T* const last_fetched = job.fetch_d ? fetched + (Rows - 1) * job.d_stride : fetched;
 
   const auto step = [&](int q) __attribute__((always_inline)) {
     V vectors[Vectors];
@@ -91,8 +88,20 @@ void tile(const TileJob<typename S::Element>& job) {
     step(2);
     step(3);
     advance(4);
-    __builtin_prefetch(ahead, 0, 2);
+    if (copy != nullptr) {
+#pragma GCC unroll 4
+      for (int j = 0; j < Vectors; ++j) {
+        __builtin_prefetch(ahead + rows_fetched * ahead_stride + j * S::lanes, 0, 3);
+        S::store(copy + j * S::lanes, S::load(ahead + j * S::lanes));
+      }
+      copy += Vectors * S::lanes;
+    } else {
+      __builtin_prefetch(ahead, 0, 2);
+    }
     ahead += ahead_stride;
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; ++j) __builtin_prefetch(fetched + j * S::lanes, 1, 3);
+    fetched += fetched != last_fetched ? job.d_stride : 0;
   }
   for (; p > 0; --p) {
     step(0);
@@ -161,19 +170,24 @@ double run_cycles(int64_t rows, int64_t columns, int64_t k) {
   return cycles;
 }
 
-// What the tiles of a panel fetch ahead: the columns behind it in V, one line of each row per 4 tiles.
+// Tiles that share the work of copying the next panel, or of fetching a line of each of its rows.
+constexpr int tiles_ahead = 4;
+
+// What the tiles of a panel fetch ahead, or copy: the columns behind it in V.
 template <class S>
-void fetch_ahead(const BlockJob<typename S::Element>& block, const typename S::Element* behind, bool wanted,
-                 int tile_number, int vectors, TileJob<typename S::Element>& job) {
+void work_ahead(const typename S::Element* behind, int64_t stride, bool wanted, typename S::Element* copy,
+                int tile_number, int vectors, TileJob<typename S::Element>& job) {
   constexpr int line = 64 / static_cast<int>(sizeof(typename S::Element));
-  const int column = tile_number / 4 * line;
-  if (wanted && column <= vectors * S::lanes) {
-    job.ahead = behind + column + tile_number % 4 * (job.k / 4) * block.v.stride;
-    job.ahead_stride = block.v.stride;
-  } else {
-    job.ahead = job.v;
-    job.ahead_stride = 0;
-  }
+  const int64_t row = tile_number % tiles_ahead * (job.k / tiles_ahead);
+  const int column = copy != nullptr ? 0 : tile_number / tiles_ahead * line;
+  job.ahead = job.v;
+  job.ahead_stride = 0;
+  job.copy = nullptr;
+  if (!wanted || (copy != nullptr && tile_number >= tiles_ahead)) return;
+  if (column > vectors * S::lanes) return;
+  job.ahead = behind + column + row * stride;
+  job.ahead_stride = stride;
+  if (copy != nullptr) job.copy = copy + row * vectors * S::lanes;
 }
 
 // Rows [0, rows) of W, which starts at the strip's first row and this block of k, against all panels.
@@ -191,6 +205,7 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
   job.add = block.accumulate || p > 0;
   job.fetch_d = block.fetch_d;
   int64_t packed_before = 0;  // vectors
+  bool copied = false;        // this panel, by the tiles of the one before
   for (int64_t first = 0; first < all;) {
     const int vectors = panel_vectors<S>(all - first);
     const int64_t column = first * S::lanes;
@@ -199,31 +214,39 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     const bool packed = block.packing != PanelPacking::last || !whole;
     ProductOperand<T> v = block.v;
     v.data += v.along_k ? column * v.stride + p : p * v.stride + column;
+    const int64_t panel_stride = vectors * S::lanes;
+    T* panel = block.packed;
     if (packed) {
-      job.v_stride = vectors * S::lanes;
-      T* panel = block.packed;
       if (block.packing != PanelPacking::one_by_one)
-        panel += packed_before * S::lanes * block.k + p * job.v_stride;
+        panel += packed_before * S::lanes * block.k + p * panel_stride;
       packed_before += vectors;
-      if (fresh) pack_panel<S>(v, vectors, smaller(stored, vectors * S::lanes), depth, panel);
-      job.v = panel;
-    } else {
-      job.v_stride = v.stride;
-      job.v = v.data;
     }
+    if (packed && fresh && !copied) pack_panel<S>(v, vectors, smaller(stored, panel_stride), depth, panel);
+    job.v = packed ? panel : v.data;
+    job.v_stride = packed ? panel_stride : v.stride;
     job.last_lanes = whole ? S::lanes : static_cast<int>(stored - (vectors - 1) * S::lanes);
-    const bool ahead = !v.along_k && (fresh || !packed) && first + vectors < all;
+    const bool ahead = !v.along_k && (fresh || !packed) && (first + vectors < all || block.columns_behind);
     // Tiles as equal as possible: a last tile of one row would wait for its own sums.
     const int height = static_cast<int>(rows);
     const int count = (height + S::most_rows[vectors] - 1) / S::most_rows[vectors];
     const int least = height / count;
     const int larger = height % count;
+    // Copied while the tiles compute, the next panel costs next to nothing.
+    const typename S::Element* behind = v.data + panel_stride;
+    copied = ahead && packed && block.packing == PanelPacking::all && count >= tiles_ahead &&
+             stored >= 2 * panel_stride && panel_vectors<S>(all - first - vectors) == vectors;
+    T* next_panel = copied ? panel + panel_stride * block.k : nullptr;
+    if (copied) {
+      const int64_t left = depth % tiles_ahead;
+      pack_rows<S>(behind + (depth - left) * v.stride, v.stride, vectors, S::lanes, left,
+                   next_panel + (depth - left) * panel_stride);
+    }
     const auto& functions = tiles<S>.function[w.along_k][vectors];
     job.w = w.data;
     job.d = block.d + first_row * block.d_stride + column;
     for (int t = 0; t < count; ++t) {
       const int tile_rows = least + (t < larger ? 1 : 0);
-      fetch_ahead<S>(block, v.data + vectors * S::lanes, ahead, t, vectors, job);
+      work_ahead<S>(behind, v.stride, ahead, next_panel, t, vectors, job);
       functions[tile_rows](job);
       job.w += tile_rows * (w.along_k ? w.stride : 1);
       job.d += tile_rows * block.d_stride;
