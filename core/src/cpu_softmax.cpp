@@ -1,5 +1,6 @@
-// Softmax along any axis and the softmax cross entropy of integer labels. Rows are contiguous: where they are
-// not, they are brought together first.
+// Softmax along any axis and the softmax cross entropy of integer labels. Lines that are no rows are walked
+// side by side where neighbours lie beside each other, else brought together as rows first; all three have
+// the same bits.
 #include <memory>
 
 #include "cpu_loops.h"
@@ -78,11 +79,46 @@ class Rows {
   T* data_;
 };
 
+// Lines along an axis of contiguous arrays, as many beside each other as the axes behind it have positions.
+template <class T>
+struct Across {
+  std::int64_t length, beside;
+  Across(const View& view, int axis) : length(view.extents[axis]), beside(1) {
+    for (int a = axis + 1; a < view.rank; ++a) beside *= view.extents[a];
+  }
+  /// Fewer than a vector's leave too many of its lanes empty.
+  bool worthwhile() const noexcept { return beside * static_cast<std::int64_t>(sizeof(T)) >= 64; }
+
+  /// body(lines, offset of the first) for groups of neighbours, shared between threads.
+  template <class Body>
+  void share(std::int64_t size, const Body& body) const {
+    constexpr std::int64_t grain = 8192, widest = SoftmaxLoops<T>::widest;
+    const std::int64_t groups = (beside + widest - 1) / widest;
+    const std::int64_t width = std::min(((beside + groups - 1) / groups + 15) / 16 * 16, beside);
+    const std::int64_t all = size / (length * beside) * groups;
+    const std::int64_t elements = length * width;
+    parallel_ranges(all, std::max<std::int64_t>(grain / elements, 1),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t group = begin; group < end; ++group) {
+                        const std::int64_t first = group % groups * width;
+                        body(std::min(width, beside - first), group / groups * length * beside + first);
+                      }
+                    });
+  }
+};
+
 }  // namespace
 
 template <class T>
 void softmax_rows(const View& source, int axis, bool logarithm, const View& target) {
   if (target.size == 0) return;
+  if (const Across<T> lines(source, axis); source.contiguous && target.contiguous && lines.worthwhile()) {
+    const SoftmaxLoops<T>& loops = softmax_loops<T>();
+    const auto loop = logarithm ? loops.log_softmax_across : loops.softmax_across;
+    return lines.share(target.size, [&](std::int64_t count, std::int64_t at) {
+      loop(count, lines.length, lines.beside, source.as<T>() + at, target.as<T>() + at);
+    });
+  }
   const std::int64_t length = source.extents[axis], rows = source.size / length;
   const Rows<T> from(source, axis), to(target, axis);
   const T* x = from.read();
@@ -98,6 +134,16 @@ template <class T>
 void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const View& t, int axis,
                              const View& target) {
   if (target.size == 0) return;
+  if (const Across<T> lines(target, axis);
+      result.contiguous && t.contiguous && target.contiguous && lines.worthwhile()) {
+    const SoftmaxLoops<T>& loops = softmax_loops<T>();
+    const auto loop = kind == SoftmaxDerivative::softmax            ? loops.softmax_slope_across
+                      : kind == SoftmaxDerivative::log_softmax_pull ? loops.log_softmax_pull_across
+                                                                    : loops.log_softmax_push_across;
+    return lines.share(target.size, [&](std::int64_t count, std::int64_t at) {
+      loop(count, lines.length, lines.beside, result.as<T>() + at, t.as<T>() + at, target.as<T>() + at);
+    });
+  }
   const std::int64_t length = target.extents[axis], rows = target.size / length;
   const Rows<T> results(result, axis), directions(t, axis), to(target, axis);
   const T *p = results.read(), *d = directions.read();
