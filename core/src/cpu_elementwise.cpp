@@ -7,8 +7,12 @@ namespace hypertape::detail {
 namespace {
 
 constexpr int max_operands = ElementwiseCall::max_inputs + 2;
-// Elements of a cheap kernel that are worth a thread of their own.
-constexpr std::int64_t parallel_grain = 8192;
+// Elements that are worth a thread of their own: some 4 us of a kernel, many times what sharing takes.
+template <class T>
+std::int64_t parallel_grain(const ElementwiseCall& call) {
+  constexpr std::int64_t cheapest = 160 * 1024 / static_cast<std::int64_t>(sizeof(T));
+  return cheapest / call.kernel.cost;
+}
 
 // Pieces of about `grain` elements, as even as whole cache lines allow: an uneven split leaves a thread
 // waiting.
@@ -144,7 +148,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
     unit &= inner_step[k] == 1;
   }
 
-  const std::int64_t elements = parallel_grain / call.kernel.cost;
+  const std::int64_t elements = parallel_grain<T>(call);
   const std::int64_t grain = even_grain(length, elements);
   const auto run_row = [&](const std::array<std::int64_t, max_operands>& offset) {
     parallel_ranges(length, grain, [&](std::int64_t first, std::int64_t last) {
@@ -186,7 +190,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
 
 template <class T>
 void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t size) {
-  const std::int64_t grain = even_grain(size, parallel_grain / call.kernel.cost);
+  const std::int64_t grain = even_grain(size, parallel_grain<T>(call));
   const auto run = [&](std::int64_t begin, std::int64_t end) {
     const void* in[ElementwiseCall::max_inputs];
     void* out[2] = {};

@@ -11,17 +11,22 @@
 namespace hypertape::detail {
 namespace {
 
+// Elements worth a thread of their own.
+template <class T>
+constexpr std::int64_t softmax_grain = 65536 / static_cast<std::int64_t>(sizeof(T));
+
 // Rows for one thread, in pieces as even as they can be.
+template <class T>
 std::int64_t rows_per_piece(std::int64_t rows, std::int64_t length) {
-  constexpr std::int64_t grain = 8192;
+  constexpr std::int64_t grain = softmax_grain<T>;
   const std::int64_t pieces = std::max<std::int64_t>((rows * length + grain - 1) / grain, 1);
   return std::max<std::int64_t>((rows + pieces - 1) / pieces, 1);
 }
 
 // body(first row, rows)
-template <class Body>
+template <class T, class Body>
 void share_rows(std::int64_t rows, std::int64_t length, const Body& body) {
-  parallel_ranges(rows, rows_per_piece(rows, length),
+  parallel_ranges(rows, rows_per_piece<T>(rows, length),
                   [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); });
 }
 
@@ -92,7 +97,7 @@ struct Across {
   /// body(lines, offset of the first) for groups of neighbours, shared between threads.
   template <class Body>
   void share(std::int64_t size, const Body& body) const {
-    constexpr std::int64_t grain = 8192, widest = SoftmaxLoops<T>::widest;
+    constexpr std::int64_t grain = softmax_grain<T>, widest = SoftmaxLoops<T>::widest;
     const std::int64_t groups = (beside + widest - 1) / widest;
     const std::int64_t width = std::min(((beside + groups - 1) / groups + 15) / 16 * 16, beside);
     const std::int64_t all = size / (length * beside) * groups;
@@ -124,7 +129,7 @@ void softmax_rows(const View& source, int axis, bool logarithm, const View& targ
   const T* x = from.read();
   T* y = to.data();
   const auto loop = logarithm ? softmax_loops<T>().log_softmax : softmax_loops<T>().softmax;
-  share_rows(rows, length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(rows, length, [&](std::int64_t first, std::int64_t count) {
     loop(count, length, x + first * length, y + first * length);
   });
   to.write_back();
@@ -152,7 +157,7 @@ void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const V
   const auto loop = kind == SoftmaxDerivative::softmax            ? loops.softmax_slope
                     : kind == SoftmaxDerivative::log_softmax_pull ? loops.log_softmax_pull
                                                                   : loops.log_softmax_push;
-  share_rows(rows, length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(rows, length, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t at = first * length;
     loop(count, length, p + at, d + at, y + at);
   });
@@ -162,7 +167,7 @@ void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const V
 template <class T>
 void cross_entropy_loss_rows(const View& logits, const View& labels, const View& target) {
   const std::int64_t length = logits.extents[1], step = labels.strides[0];
-  share_rows(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
     softmax_loops<T>().losses(count, length, logits.as<T>() + first * length,
                               labels.as<std::int64_t>() + first * step, step, target.as<T>() + first);
   });
@@ -199,7 +204,7 @@ void cross_entropy_gradient_rows(const View& scales, bool mean, const View& logi
                                  const View& target) {
   const std::int64_t length = logits.extents[1], step = labels.strides[0];
   const RowScales<T> by(scales, mean, logits.extents[0]);
-  share_rows(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
     softmax_loops<T>().loss_gradient(count, length, logits.as<T>() + first * length,
                                      labels.as<std::int64_t>() + first * step, step,
                                      by.each + first * by.step, by.step, target.as<T>() + first * length);
@@ -211,7 +216,7 @@ void cross_entropy_curvature_rows(const View& scales, bool mean, const View& log
                                   const View& target) {
   const std::int64_t length = logits.extents[1];
   const RowScales<T> by(scales, mean, logits.extents[0]);
-  share_rows(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t at = first * length;
     softmax_loops<T>().loss_curvature(count, length, logits.as<T>() + at, t.as<T>() + at,
                                       by.each + first * by.step, by.step, target.as<T>() + at);
