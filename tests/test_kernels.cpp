@@ -259,6 +259,45 @@ TEST_CASE("copies of turned views: every size around the squares and bands, both
       }
 }
 
+TEST_CASE("softmax along a leading axis has the bits of the same lines as rows") {
+  const auto expect_same = [](const Tensor& a, const Tensor& b) {
+    const auto x = elements(a), y = elements(b);
+    REQUIRE(x.size() == y.size());
+    for (std::size_t i = 0; i < x.size(); ++i)
+      REQUIRE((same_bits(x[i], y[i]) || (std::isnan(x[i]) && std::isnan(y[i]))));
+  };
+  for (const ht::Dtype dtype : {ht::Dtype::float32, ht::Dtype::float64})
+    for (const std::int64_t n : {1, 3, 15, 16, 17, 31, 33, 64, 70, 131})
+      for (const std::int64_t lines : {8, 16, 19, 37, 150}) {
+        CAPTURE(n);
+        CAPTURE(lines);
+        auto numbers =
+            elements(ladder::sample({2, n, lines}, -30, 30, static_cast<std::uint64_t>(n + lines)));
+        numbers[1] = std::nan("");
+        numbers[4] = std::numeric_limits<double>::infinity();
+        for (std::int64_t i = 0; i < n; ++i)
+          numbers[static_cast<std::size_t>(i * lines + 6)] = -std::numeric_limits<double>::infinity();
+        const Tensor x = ht::astype(Tensor::from(numbers, {2, n, lines}), dtype);
+        const Tensor t = ht::astype(ladder::sample({2, n, lines}, -2, 2, 7), dtype);
+        // As rows: the axis brought last in memory too, so that no line lies across.
+        const auto turned = [](const Tensor& z) { return ht::contiguous(ht::permute(z, {0, 2, 1})); };
+        for (const bool logarithm : {false, true}) {
+          const auto along = [logarithm](int axis) {
+            return
+                [=](const Tensor& z) { return logarithm ? ht::log_softmax(z, axis) : ht::softmax(z, axis); };
+          };
+          expect_same(turned(along(1)(x)), along(2)(turned(x)));
+          const auto [value, pushed] = ht::jvp(along(1), x, t);
+          const auto [row_value, row_pushed] = ht::jvp(along(2), turned(x), turned(t));
+          expect_same(turned(pushed), row_pushed);
+          const auto pulled = [&](int axis, const Tensor& z, const Tensor& s) {
+            return ht::grad([&](const Tensor& w) { return ht::dot(along(axis)(w), s); }, z);
+          };
+          expect_same(turned(pulled(1, x, t)), pulled(2, turned(x), turned(t)));
+        }
+      }
+}
+
 TEST_CASE(
     "softmax of rows of every length: values, NaN and infinite rows, the same bits along any number of "
     "rows") {

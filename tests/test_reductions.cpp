@@ -400,6 +400,22 @@ TEST_CASE("norm: squares that would overflow or underflow") {
         doctest::Approx(1e-25 * std::sqrt(1000.0)).epsilon(1e-6));
 }
 
+TEST_CASE("norm over a leading axis has the bits of each column by itself, huge and tiny ones included") {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64})
+    for (const std::int64_t columns : {2, 127, 128, 300}) {
+      CAPTURE(columns);
+      auto numbers = elements(sample({50, columns}, -2, 2, 3));
+      for (std::size_t i = 0; i < 50; ++i) {
+        numbers[i * static_cast<std::size_t>(columns)] *= 0x1p120;
+        numbers[(i + 1) * static_cast<std::size_t>(columns) - 1] *= 0x1p-120;
+      }
+      const Tensor x = ladder::converted(Tensor::from(numbers, {50, columns}), dtype);
+      const std::vector<double> norms = elements(ht::norm(x, {0}));
+      for (std::int64_t j = 0; j < columns; ++j)
+        REQUIRE(elements(ht::norm(ht::slice(x, 1, j, j + 1)))[0] == norms[static_cast<std::size_t>(j)]);
+    }
+}
+
 TEST_CASE("norm at 0: all derivatives are 0, beside rows that are not") {
   const auto f = [](const Tensor& z) { return ht::norm(z, {1}); };
   const Tensor x = Tensor::from({0.0, 0.0, 3.0, 4.0}, {2, 2});

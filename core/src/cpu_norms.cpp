@@ -89,6 +89,28 @@ void norm_elements(const View& source, const View& target) {
     result = from_squares(result, source.as<T>());
     return;
   }
+  const StridedWalk<2>& kept = reduction.kept;
+  const std::array<std::int64_t, 2> kept_steps = kept.last_steps();
+  if (kept.rank == 1 && reduction.reduced.rank == 1 && step != 1 && kept_steps[0] == 1 &&
+      kept_steps[1] == 1) {
+    // Neighbouring lines together, each in its order still.
+    constexpr std::int64_t together = 128;
+    const std::int64_t lines = kept.extents[0];
+    parallel_ranges(lines, std::max<std::int64_t>(65536 / count / together, 1) * together,
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (; begin < end; begin += together) {
+                        const std::int64_t width = std::min(together, end - begin);
+                        const T* const x = source.as<T>() + begin;
+                        T totals[together] = {};
+                        for (std::int64_t i = 0; i < count; ++i)
+                          for (std::int64_t j = 0; j < width; ++j)
+                            totals[j] += x[i * step + j] * x[i * step + j];
+                        for (std::int64_t j = 0; j < width; ++j)
+                          target.as<T>()[begin + j] = from_squares(totals[j], x + j);
+                      }
+                    });
+    return;
+  }
   reduction.for_each_result([&](std::int64_t from, std::int64_t to) {
     const T* x = source.as<T>() + from;
     T total = T(0);

@@ -10,6 +10,8 @@ namespace hypertape::detail {
 namespace {
 
 constexpr std::int64_t chunk = reduction_chunk;
+// Some 4 us: below that, waking a thread costs more than it saves.
+constexpr std::int64_t chunks_per_task = 8;
 
 // reduce(begin, end) gives the partial result of one chunk.
 template <class T, class Reduce>
@@ -17,8 +19,7 @@ T reduce_chunks(std::int64_t size, const Reduce& reduce) {
   if (size <= chunk) return reduce(std::int64_t{0}, size);
   const std::int64_t chunks = (size + chunk - 1) / chunk;
   std::vector<T> partial(static_cast<std::size_t>(chunks));
-  // Four chunks a task: below that, waking a thread costs more than it saves.
-  parallel_ranges(chunks, 4, [&](std::int64_t first, std::int64_t last) {
+  parallel_ranges(chunks, chunks_per_task, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c)
       partial[static_cast<std::size_t>(c)] = reduce(c * chunk, std::min(size, (c + 1) * chunk));
   });
@@ -37,8 +38,9 @@ void sum_rows(const T* source, std::int64_t rows, std::int64_t row_step, std::in
   if (rows <= rows_per_chunk) return add(0, rows, target);
   const std::int64_t chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
   std::vector<T> partial(static_cast<std::size_t>(chunks * columns));
-  parallel_chunks(chunks, [&](std::int64_t c) {
-    add(c * rows_per_chunk, std::min(rows, (c + 1) * rows_per_chunk), partial.data() + c * columns);
+  parallel_ranges(chunks, 2, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t c = first; c < last; ++c)
+      add(c * rows_per_chunk, std::min(rows, (c + 1) * rows_per_chunk), partial.data() + c * columns);
   });
   std::fill_n(target, columns, T(0));
   loops<T>().accumulate_rows(chunks, columns, columns, partial.data(), target);
@@ -90,12 +92,13 @@ void sum_elements(const View& source, const View& target) {
     // Rows that are summed: shared between threads, one call for the many that lie evenly apart.
     const std::int64_t length = summed.extents[0], count = kept.positions(kept.rank);
     const std::array<std::int64_t, 2> steps = kept.last_steps();
-    parallel_ranges(
-        count, std::max<std::int64_t>(4 * chunk / length, 1), [&](std::int64_t begin, std::int64_t end) {
-          kept.for_runs(begin, end, [&](const std::array<std::int64_t, 2>& at, std::int64_t rows) {
-            loops<T>().sum_rows(rows, steps[0], length, x + at[0], y + at[1], steps[1]);
-          });
-        });
+    parallel_ranges(count, std::max<std::int64_t>(chunks_per_task * chunk / length, 1),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      kept.for_runs(
+                          begin, end, [&](const std::array<std::int64_t, 2>& at, std::int64_t rows) {
+                            loops<T>().sum_rows(rows, steps[0], length, x + at[0], y + at[1], steps[1]);
+                          });
+                    });
     return;
   }
   kept.for_each(kept.rank, [&](const std::array<std::int64_t, 2>& offset) {

@@ -1,5 +1,6 @@
-// Softmax along any axis and the softmax cross entropy of integer labels. Rows are contiguous: where they are
-// not, they are brought together first.
+// Softmax along any axis and the softmax cross entropy of integer labels. Lines that are no rows are walked
+// side by side where neighbours lie beside each other, else brought together as rows first; all three have
+// the same bits.
 #include <memory>
 
 #include "cpu_loops.h"
@@ -10,17 +11,22 @@
 namespace hypertape::detail {
 namespace {
 
+// Elements worth a thread of their own.
+template <class T>
+constexpr std::int64_t softmax_grain = 65536 / static_cast<std::int64_t>(sizeof(T));
+
 // Rows for one thread, in pieces as even as they can be.
+template <class T>
 std::int64_t rows_per_piece(std::int64_t rows, std::int64_t length) {
-  constexpr std::int64_t grain = 8192;
+  constexpr std::int64_t grain = softmax_grain<T>;
   const std::int64_t pieces = std::max<std::int64_t>((rows * length + grain - 1) / grain, 1);
   return std::max<std::int64_t>((rows + pieces - 1) / pieces, 1);
 }
 
 // body(first row, rows)
-template <class Body>
+template <class T, class Body>
 void share_rows(std::int64_t rows, std::int64_t length, const Body& body) {
-  parallel_ranges(rows, rows_per_piece(rows, length),
+  parallel_ranges(rows, rows_per_piece<T>(rows, length),
                   [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); });
 }
 
@@ -78,17 +84,52 @@ class Rows {
   T* data_;
 };
 
+// Lines along an axis of contiguous arrays, as many beside each other as the axes behind it have positions.
+template <class T>
+struct Across {
+  std::int64_t length, beside;
+  Across(const View& view, int axis) : length(view.extents[axis]), beside(1) {
+    for (int a = axis + 1; a < view.rank; ++a) beside *= view.extents[a];
+  }
+  /// Fewer than a vector's leave too many of its lanes empty.
+  bool worthwhile() const noexcept { return beside * static_cast<std::int64_t>(sizeof(T)) >= 64; }
+
+  /// body(lines, offset of the first) for groups of neighbours, shared between threads.
+  template <class Body>
+  void share(std::int64_t size, const Body& body) const {
+    constexpr std::int64_t grain = softmax_grain<T>, widest = SoftmaxLoops<T>::widest;
+    const std::int64_t groups = (beside + widest - 1) / widest;
+    const std::int64_t width = std::min(((beside + groups - 1) / groups + 15) / 16 * 16, beside);
+    const std::int64_t all = size / (length * beside) * groups;
+    const std::int64_t elements = length * width;
+    parallel_ranges(all, std::max<std::int64_t>(grain / elements, 1),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t group = begin; group < end; ++group) {
+                        const std::int64_t first = group % groups * width;
+                        body(std::min(width, beside - first), group / groups * length * beside + first);
+                      }
+                    });
+  }
+};
+
 }  // namespace
 
 template <class T>
 void softmax_rows(const View& source, int axis, bool logarithm, const View& target) {
   if (target.size == 0) return;
+  if (const Across<T> lines(source, axis); source.contiguous && target.contiguous && lines.worthwhile()) {
+    const SoftmaxLoops<T>& loops = softmax_loops<T>();
+    const auto loop = logarithm ? loops.log_softmax_across : loops.softmax_across;
+    return lines.share(target.size, [&](std::int64_t count, std::int64_t at) {
+      loop(count, lines.length, lines.beside, source.as<T>() + at, target.as<T>() + at);
+    });
+  }
   const std::int64_t length = source.extents[axis], rows = source.size / length;
   const Rows<T> from(source, axis), to(target, axis);
   const T* x = from.read();
   T* y = to.data();
   const auto loop = logarithm ? softmax_loops<T>().log_softmax : softmax_loops<T>().softmax;
-  share_rows(rows, length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(rows, length, [&](std::int64_t first, std::int64_t count) {
     loop(count, length, x + first * length, y + first * length);
   });
   to.write_back();
@@ -98,6 +139,16 @@ template <class T>
 void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const View& t, int axis,
                              const View& target) {
   if (target.size == 0) return;
+  if (const Across<T> lines(target, axis);
+      result.contiguous && t.contiguous && target.contiguous && lines.worthwhile()) {
+    const SoftmaxLoops<T>& loops = softmax_loops<T>();
+    const auto loop = kind == SoftmaxDerivative::softmax            ? loops.softmax_slope_across
+                      : kind == SoftmaxDerivative::log_softmax_pull ? loops.log_softmax_pull_across
+                                                                    : loops.log_softmax_push_across;
+    return lines.share(target.size, [&](std::int64_t count, std::int64_t at) {
+      loop(count, lines.length, lines.beside, result.as<T>() + at, t.as<T>() + at, target.as<T>() + at);
+    });
+  }
   const std::int64_t length = target.extents[axis], rows = target.size / length;
   const Rows<T> results(result, axis), directions(t, axis), to(target, axis);
   const T *p = results.read(), *d = directions.read();
@@ -106,7 +157,7 @@ void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const V
   const auto loop = kind == SoftmaxDerivative::softmax            ? loops.softmax_slope
                     : kind == SoftmaxDerivative::log_softmax_pull ? loops.log_softmax_pull
                                                                   : loops.log_softmax_push;
-  share_rows(rows, length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(rows, length, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t at = first * length;
     loop(count, length, p + at, d + at, y + at);
   });
@@ -116,7 +167,7 @@ void softmax_derivative_rows(SoftmaxDerivative kind, const View& result, const V
 template <class T>
 void cross_entropy_loss_rows(const View& logits, const View& labels, const View& target) {
   const std::int64_t length = logits.extents[1], step = labels.strides[0];
-  share_rows(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
     softmax_loops<T>().losses(count, length, logits.as<T>() + first * length,
                               labels.as<std::int64_t>() + first * step, step, target.as<T>() + first);
   });
@@ -153,7 +204,7 @@ void cross_entropy_gradient_rows(const View& scales, bool mean, const View& logi
                                  const View& target) {
   const std::int64_t length = logits.extents[1], step = labels.strides[0];
   const RowScales<T> by(scales, mean, logits.extents[0]);
-  share_rows(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
     softmax_loops<T>().loss_gradient(count, length, logits.as<T>() + first * length,
                                      labels.as<std::int64_t>() + first * step, step,
                                      by.each + first * by.step, by.step, target.as<T>() + first * length);
@@ -165,7 +216,7 @@ void cross_entropy_curvature_rows(const View& scales, bool mean, const View& log
                                   const View& target) {
   const std::int64_t length = logits.extents[1];
   const RowScales<T> by(scales, mean, logits.extents[0]);
-  share_rows(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
+  share_rows<T>(logits.extents[0], length, [&](std::int64_t first, std::int64_t count) {
     const std::int64_t at = first * length;
     softmax_loops<T>().loss_curvature(count, length, logits.as<T>() + at, t.as<T>() + at,
                                       by.each + first * by.step, by.step, target.as<T>() + at);

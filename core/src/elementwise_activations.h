@@ -49,7 +49,7 @@ struct Tanh {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static constexpr int cost = 8;
+  static constexpr int cost = 4;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::tanh(x); }
   template <int>
   HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
@@ -65,7 +65,7 @@ struct Sigmoid {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static constexpr int cost = 6;
+  static constexpr int cost = 3;
   static constexpr int pull_cost = 6;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::sigmoid(x); }
   template <int>
@@ -115,7 +115,7 @@ struct Silu {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static constexpr int cost = 6, pull_cost = 8;
+  static constexpr int cost = 4, pull_cost = 8;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
     return math::max(x, decltype(x + x)(-1000)) * math::sigmoid(x);
   }
@@ -134,7 +134,7 @@ struct Gelu {
   static constexpr bool fused[] = {true};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static constexpr int cost = 16, pull_cost = 24;
+  static constexpr int cost = 8, pull_cost = 12;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
     return math::max(x, decltype(x + x)(-40)) * math::normal_cdf(x);
   }

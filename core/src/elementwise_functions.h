@@ -13,7 +13,7 @@ struct Exp {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static constexpr int cost = 4;
+  static constexpr int cost = 2;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::exp(x); }
   template <int>
   HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& y) {
@@ -169,7 +169,7 @@ struct Erf {
   static constexpr bool fused[] = {false};
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
-  static constexpr int cost = 12;
+  static constexpr int cost = 8;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::erf(x); }
   template <int>
   HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {

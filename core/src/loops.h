@@ -50,6 +50,14 @@ struct SoftmaxLoops {
   /// scale p (t - sum(p t)) with p = softmax(x): the losses' second derivative.
   void (*loss_curvature)(std::int64_t rows, std::int64_t n, const T* x, const T* t, const T* scales,
                          std::int64_t scale_step, T* y);
+
+  /// The first five for lines that lie side by side: element i of line j at i * step + j, for `lines` <=
+  /// widest. Nothing is copied, and the bits are those of the same lines as rows.
+  static constexpr std::int64_t widest = 128;
+  void (*softmax_across)(std::int64_t lines, std::int64_t n, std::int64_t step, const T* x, T* y);
+  void (*log_softmax_across)(std::int64_t lines, std::int64_t n, std::int64_t step, const T* x, T* y);
+  using Derivative = void(std::int64_t lines, std::int64_t n, std::int64_t step, const T*, const T* t, T* y);
+  Derivative *softmax_slope_across, *log_softmax_pull_across, *log_softmax_push_across;
 };
 
 template <class T>
