@@ -68,8 +68,8 @@ struct HYPERTAPE_API DualGradients {
 };
 /// The gradient of a function's only output, of one element, and its tangent along `tangents`: with dual
 /// numbers, and without what is not wanted. The bits of jvp of grad.
-HYPERTAPE_API DualGradients dual_gradients(const char* operation, ListFunction f, const TensorList& x,
-                                           const TensorList& tangents, const std::vector<Wanted>& wanted);
+DualGradients dual_gradients(const char* operation, ListFunction f, const TensorList& x,
+                             const TensorList& tangents, const std::vector<Wanted>& wanted);
 HYPERTAPE_API TensorList hessian_product(const char* operation, ListFunction f, const TensorList& x,
                                          const TensorList& tangents);
 HYPERTAPE_API void require_scalar(const char* operation, const TensorList& outputs);
