@@ -333,8 +333,8 @@ struct Lanes {
 #pragma GCC unroll 8
     for (int p = 0; p < packs; ++p) part[p].store(to + p * Pack<T>::width);
   }
-  HYPERTAPE_ALWAYS_INLINE static std::int64_t in_pack(std::int64_t count, int p) {
-    const std::int64_t left = count - p * Pack<T>::width;
+  HYPERTAPE_ALWAYS_INLINE static std::int64_t in_pack(std::int64_t n, int p) {
+    const std::int64_t left = n - p * Pack<T>::width;
     return left < 0 ? 0 : (left > Pack<T>::width ? Pack<T>::width : left);
   }
   /// The first `n` elements, fewer than 16; the others are `rest`.
