@@ -70,12 +70,12 @@ struct Node;
 std::uint64_t active_scope_of(const Node& node) noexcept;
 
 /// What a rule sees of the operation that it differentiates. Only what the operation declared as saved is
-/// there.
+/// there; the rest is absent.
 class Primal {
  public:
   static constexpr int max_saved = 6;
-  const Tensor& input(int i) const { return *inputs[static_cast<std::size_t>(i)]; }
-  const Tensor& output(int k = 0) const { return *outputs[static_cast<std::size_t>(k)]; }
+  const Tensor& input(int i) const { return or_absent(inputs[static_cast<std::size_t>(i)]); }
+  const Tensor& output(int k = 0) const { return or_absent(outputs[static_cast<std::size_t>(k)]); }
   template <class Attributes>
   const Attributes& attributes() const {
     return *static_cast<const Attributes*>(attribute_bytes);
@@ -84,6 +84,10 @@ class Primal {
   std::array<const Tensor*, max_saved> inputs{};
   std::array<const Tensor*, 2> outputs{};
   const void* attribute_bytes = nullptr;
+
+ private:
+  static const Tensor absent;
+  static const Tensor& or_absent(const Tensor* tensor) { return tensor ? *tensor : absent; }
 };
 
 /// One vector for the cotangents of a node that cuts a vector into pieces, and which of its pieces were given

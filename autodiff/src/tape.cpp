@@ -155,6 +155,8 @@ bool Pull::needs(int input) const noexcept {
   return target && target->may_serve(scope);
 }
 
+const Tensor Primal::absent;
+
 Node::Node(const OpRule& op, std::uint32_t inputs, std::uint32_t outputs, Saves keep)
     : TapeRecord(destroy_node), rule(&op), input_count(inputs), output_count(outputs), saves(keep) {}
 
