@@ -138,33 +138,6 @@ bool is_addition(Node& node) noexcept {
 
 namespace {
 
-// The one scope whose tangents a dual kernel can carry: all of the operands' active tangents belong to it,
-// they are plain numbers, and no operand serves a scope below it. 0 if the tangents need operations of their
-// own.
-std::uint64_t dual_scope(const ElementwiseFunction& function, std::span<const Operand> operands,
-                         unsigned& mask) {
-  std::uint64_t scope = 0;
-  mask = 0;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    const Header& header = *operands[i]->header();
-    for (const Tangent* t = header.tangents; t; t = t->next) {
-      if (!is_active(t->scope)) continue;
-      if (scope != 0 && t->scope != scope) return 0;
-      scope = t->scope;
-      if (function.differentiable >> i & 1u) mask |= 1u << i;
-      const Header& tangent = *t->value.header();
-      if (tangent.tangents || tangent.node) return 0;
-    }
-  }
-  for (const Operand& operand : operands) {
-    const Header& header = *operand->header();
-    if (!header.node) continue;
-    const std::uint64_t serves = active_scope_of(*static_cast<const Node*>(header.node));
-    if (serves != 0 && serves < scope) return 0;
-  }
-  return scope;
-}
-
 // Which operands take part in derivatives, one bit each.
 struct Participation {
   unsigned recorded = 0;  ///< serves an active scope, in an operand with a derivative
@@ -244,9 +217,9 @@ void drop_links(Tensor& tensor) noexcept {
 }
 
 // Whether values like these may be added into `sum`.
-bool takes_sum(Tensor& sum, const Header& first, bool same, const Shape& shape) {
+bool takes_sum(const Tensor& sum, const Header& first, bool same, const Shape& shape) {
   const Header& header = *sum.header();
-  if (!is_donatable(Operand(std::move(sum))) || links_of(sum).any() || header.tangents) return false;
+  if (!is_held_alone(sum) || links_of(sum).any() || header.tangents) return false;
   return same ? same_shape(header, first) : sum.shape() == shape;
 }
 
@@ -303,7 +276,9 @@ Tensor apply_linked(const OpRule& rule, const Attributes& attributes, std::span<
   }
 
   unsigned mask = 0;
-  const std::uint64_t scope = dual_scope(function, operands, mask);
+  const std::uint64_t scope = scope_of_plain_tangents(inputs);
+  for (std::size_t i = 0; scope != 0 && i < inputs.size(); ++i)
+    if ((function.differentiable >> i & 1u) && find_tangent(*inputs[i]->header(), scope)) mask |= 1u << i;
   const bool dual = scope != 0 && mask != 0 && function.kernel(mask);
   Tensor value = make_output(operands, same, shape);
   Tensor tangent;

@@ -240,6 +240,11 @@ void save_outputs(Node& node, std::span<Tensor* const> outputs);
 void push_tangents(const OpRule& rule, const void* attributes, std::span<const Tensor* const> inputs,
                    std::span<Tensor* const> outputs);
 
+/// The scope whose tangents a dual kernel can carry beside the values: all active tangents of the operands
+/// belong to it, they are plain numbers, and no operand serves a scope below it. 0 if the tangents need
+/// operations of their own.
+std::uint64_t scope_of_plain_tangents(std::span<const Tensor* const> operands) noexcept;
+
 /// The tangent of one scope, or null.
 const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept;
 /// gradients[input] = op(a) op(b), for two matrices, accumulated straight onto what has arrived there before;

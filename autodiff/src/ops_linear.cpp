@@ -58,25 +58,6 @@ void push_linear(Push& push) {
 
 constexpr OpRule linear_rule = {"linear", pull_linear, push_linear, nullptr, nullptr, false, push_linear};
 
-// The one scope of all active tangents of the operands if these are plain numbers and no operand serves a
-// scope below: then tangents are computed beside the values. Else 0.
-std::uint64_t scope_of_plain_tangents(std::span<const Tensor* const> operands) {
-  std::uint64_t scope = 0;
-  for (const Tensor* operand : operands)
-    for (const Tangent* t = operand->header()->tangents; t; t = t->next) {
-      if (!is_active(t->scope)) continue;
-      const Header& tangent = *t->value.header();
-      if ((scope != 0 && t->scope != scope) || tangent.tangents || tangent.node) return 0;
-      scope = t->scope;
-    }
-  for (const Tensor* operand : operands) {
-    const auto* node = static_cast<const Node*>(operand->header()->node);
-    const std::uint64_t serves = node ? active_scope_of(*node) : 0;
-    if (serves != 0 && serves < scope) return 0;
-  }
-  return scope;
-}
-
 const OpKernels* kernels_of(Activation activation) {
   if (activation == Activation::none) return nullptr;
   return &elementwise_kernels(activation == Activation::tanh ? ElementwiseCode::tanh : ElementwiseCode::relu);

@@ -33,8 +33,8 @@ void pull_composed(Pull& pull, Tensor&& bar_w, Tensor&& bar_v) {
 bool is_plain(const Tensor& x) { return !links_of(x).any(); }
 
 // Where the cotangent of the push may be written: over that of the velocity, if nobody else holds it.
-Tensor place_over(Tensor& bar_v) {
-  if (is_donatable(Operand(std::move(bar_v)))) return make_alias(bar_v);
+Tensor place_over(const Tensor& bar_v) {
+  if (is_held_alone(bar_v)) return make_alias(bar_v);
   return make_like(*bar_v.header());
 }
 

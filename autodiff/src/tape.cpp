@@ -283,6 +283,23 @@ void save_outputs(Node& node, std::span<Tensor* const> outputs) {
   }
 }
 
+std::uint64_t scope_of_plain_tangents(std::span<const Tensor* const> operands) noexcept {
+  std::uint64_t scope = 0;
+  for (const Tensor* operand : operands)
+    for (const Tangent* t = operand->header()->tangents; t; t = t->next) {
+      if (!is_active(t->scope)) continue;
+      const Header& tangent = *t->value.header();
+      if ((scope != 0 && t->scope != scope) || tangent.tangents || tangent.node) return 0;
+      scope = t->scope;
+    }
+  for (const Tensor* operand : operands) {
+    const auto* node = static_cast<const Node*>(operand->header()->node);
+    const std::uint64_t serves = node ? active_scope_of(*node) : 0;
+    if (serves != 0 && serves < scope) return 0;
+  }
+  return scope;
+}
+
 const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept {
   for (const Tangent* t = header.tangents; t; t = t->next)
     if (t->scope == scope) return &t->value;

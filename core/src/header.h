@@ -86,12 +86,15 @@ Tensor make_contiguous(const Tensor& tensor);
 void free_tangents(Tangent* list) noexcept;
 Tangent* copy_tangent(std::uint64_t scope, Tensor value, Tangent* next);
 
-/// Whether an operation may write its result over `operand`: handed over, and nobody else can see the bytes.
-inline bool is_donatable(const Operand& operand) noexcept {
-  if (!operand.given()) return false;
-  const Header& header = *operand->header();
+/// Whether nobody but the one who holds `tensor` can see its bytes, which are contiguous.
+inline bool is_held_alone(const Tensor& tensor) noexcept {
+  const Header& header = *tensor.header();
   return header.references.load(std::memory_order_acquire) == 1 && header.contiguous &&
          header.storage->references.load(std::memory_order_acquire) == 1 && !header.storage->foreign_owner;
+}
+/// Whether an operation may write its result over `operand`: handed over, and nobody else can see the bytes.
+inline bool is_donatable(const Operand& operand) noexcept {
+  return operand.given() && is_held_alone(*operand);
 }
 
 }  // namespace hypertape::detail

@@ -17,8 +17,6 @@ namespace {
 
 using std::int64_t;
 
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Fixed tiles on BLAS, each small enough for its 32-bit integers.
 template <class T>
 void product_on_blas(const ProductBatch& batch, bool transpose_a, bool transpose_b, int64_t m, int64_t n,

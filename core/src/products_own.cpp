@@ -17,11 +17,10 @@ namespace {
 
 using std::int64_t;
 
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
 // Memory that a thread keeps for its next product.
-class Scratch {
+class KeptMemory {
  public:
   void* reserve(std::size_t bytes) {
     if (bytes > size_) {
@@ -44,9 +43,9 @@ class Scratch {
 };
 
 struct ThreadScratch {
-  Scratch packed;
-  Scratch result;
-  Scratch w_copy;
+  KeptMemory packed;
+  KeptMemory result;
+  KeptMemory w_copy;
   // What `packed` holds: neighbouring blocks of one call share it, and slices of a batch that share V.
   std::uint64_t call = 0;
   const void* source = nullptr;

@@ -7,6 +7,8 @@
 
 namespace hypertape::detail {
 
+inline constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 /// product() for k > 0, m > 0, n > 0 on the kernels of the active instruction set.
 template <class T>
 void own_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,

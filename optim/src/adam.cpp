@@ -65,8 +65,8 @@ bool step_plainly(const Numbers& at, Tensor& w, Tensor& first, Tensor& second, T
   }
   for (const Tensor* x : {&at.beta1, &at.beta2, &at.new1, &at.new2, &at.total2, &at.epsilon, &at.rate})
     if (links_of(*x).any() || x->dtype() != w.dtype() || x->rank() != 0) return false;
-  const auto place = [](Tensor& x) {
-    const bool lends = is_donatable(Operand(std::move(x))) && !x.header()->tangents;
+  const auto place = [](const Tensor& x) {
+    const bool lends = is_held_alone(x) && !x.header()->tangents;
     return lends ? make_alias(x) : make_like(*x.header());
   };
   Tensor next_w = place(w), next_first = place(first), next_second = place(second);
