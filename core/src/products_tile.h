@@ -29,9 +29,11 @@ struct TileJob {
   int last_lanes;  // elements of the last vector that are stored
   bool add;
   bool fetch_d;    // D comes from far
-  const T* ahead;  // what the next panel will read: one line of it is fetched per 4 steps of k
+  const T* ahead;  // what will be read next: one line of it is fetched per 4 steps of k
   int64_t ahead_stride;
-  T* copy;  // if not null, a whole row from `ahead` on goes there instead
+  int64_t ahead_run;   // lines until the next row of them,
+  int64_t ahead_jump;  // which starts that far behind where the last one ended
+  T* copy;             // if not null, a whole row from `ahead` on goes there instead
 };
 
 // One tile of Rows x (Vectors vectors). The accumulators live in registers for the whole of k.
@@ -58,6 +60,7 @@ void tile(const TileJob<typename S::Element>& job) {
   constexpr int rows_fetched = 8;  // before they are copied
   const T* ahead = job.ahead;
   const int64_t ahead_stride = job.ahead_stride;
+  int64_t ahead_run = job.ahead_run;
   // A row of D per 4 steps of k: all at once would take every place that the loads of W and V need.
   const T* fetched = job.d;
   const T* const last_fetched = job.fetch_d ? fetched + (Rows - 1) * job.d_stride : fetched;
@@ -99,6 +102,10 @@ void tile(const TileJob<typename S::Element>& job) {
       __builtin_prefetch(ahead, 0, 2);
     }
     ahead += ahead_stride;
+    if (--ahead_run == 0) {
+      ahead_run = job.ahead_run;
+      ahead += job.ahead_jump;
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) __builtin_prefetch(fetched + j * S::lanes, 1, 3);
     fetched += fetched != last_fetched ? job.d_stride : 0;
@@ -173,28 +180,61 @@ double run_cycles(int64_t rows, int64_t columns, int64_t k) {
 // Tiles that share the work of copying the next panel, or of fetching a line of each of its rows.
 constexpr int tiles_ahead = 4;
 
-// What the tiles of a panel fetch ahead, or copy: the columns behind it in V.
-template <class S>
-void work_ahead(const typename S::Element* behind, int64_t stride, bool wanted, typename S::Element* copy,
-                int tile_number, int vectors, TileJob<typename S::Element>& job) {
-  constexpr int line = 64 / static_cast<int>(sizeof(typename S::Element));
-  const int64_t row = tile_number % tiles_ahead * (job.k / tiles_ahead);
-  const int column = copy != nullptr ? 0 : tile_number / tiles_ahead * line;
+// Part `number` of an operand, of `length` columns or rows and job.k deep, is what a tile fetches while it
+// computes. Whether there is so much.
+template <class T>
+bool fetch_ahead(const ProductOperand<T>& operand, int64_t length, int64_t number, TileJob<T>& job) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t no_jump = INT64_MAX;
+  job.copy = nullptr;
   job.ahead = job.v;
   job.ahead_stride = 0;
-  job.copy = nullptr;
-  if (!wanted || (copy != nullptr && tile_number >= tiles_ahead)) return;
-  if (column > vectors * S::lanes) return;
-  job.ahead = behind + column + row * stride;
-  job.ahead_stride = stride;
-  if (copy != nullptr) job.copy = copy + row * vectors * S::lanes;
+  job.ahead_run = no_jump;
+  if (operand.along_k) {
+    constexpr int64_t rows_each = line / 4;  // a tile's k / 4 lines
+    const int64_t row = number * rows_each;
+    if (number < 0 || row >= length || job.k < line) return false;
+    job.ahead = operand.data + row * operand.stride;
+    job.ahead_stride = line;
+    job.ahead_run = job.k / line;
+    job.ahead_jump = operand.stride - job.ahead_run * line;
+    return true;
+  }
+  const int64_t column = number / tiles_ahead * line;
+  if (number < 0 || column > length) return false;
+  job.ahead = operand.data + column + number % tiles_ahead * (job.k / tiles_ahead) * operand.stride;
+  job.ahead_stride = operand.stride;
+  return true;
 }
 
-// Rows [0, rows) of W, which starts at the strip's first row and this block of k, against all panels.
+// Tiles of a strip beyond those that it takes to fetch the next one.
+template <class S>
+int64_t tiles_to_spare(bool along_k, int64_t rows, int64_t all_vectors) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(typename S::Element));
+  const int64_t tiles_all =
+      divide_up(all_vectors, S::usual_vectors) * divide_up(rows, S::most_rows[S::usual_vectors]);
+  const int64_t parts = along_k ? divide_up(4 * rows, line) : tiles_ahead * (rows / line + 1);
+  return tiles_all > parts ? tiles_all - parts : 0;
+}
+
+// One of the first tiles copies its part of the rows of the next panel while it computes.
+template <class S>
+void copy_ahead(const ProductOperand<typename S::Element>& panel, int vectors, int number,
+                typename S::Element* copy, TileJob<typename S::Element>& job) {
+  const int64_t row = number * (job.k / tiles_ahead);
+  job.ahead = panel.data + row * panel.stride;
+  job.ahead_stride = panel.stride;
+  job.ahead_run = INT64_MAX;
+  job.copy = copy + row * vectors * S::lanes;
+}
+
+// Rows [0, rows) of W, which starts at the strip's first row and this block of k, against all panels. `next`
+// is where the strip after it starts, or null.
 template <class S>
 void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typename S::Element> w,
-               int64_t rows, int64_t first_row, int64_t p, int64_t depth) {
+               int64_t rows, int64_t first_row, int64_t p, int64_t depth, const typename S::Element* next) {
   using T = typename S::Element;
+  const ProductOperand<T> next_w{next, w.stride, w.along_k};
   const int64_t all = divide_up(block.columns, S::lanes);
   if (block.w_copy != nullptr) w = compact<S>(w, rows, depth, block.w_copy);
   const bool fresh = block.pack_now && first_row == 0;
@@ -204,6 +244,8 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
   job.d_stride = block.d_stride;
   job.add = block.accumulate || p > 0;
   job.fetch_d = block.fetch_d;
+  // The last tiles fetch, as many as it takes.
+  int64_t part = next != nullptr ? -tiles_to_spare<S>(w.along_k, rows, all) : INT64_MIN / 2;
   int64_t packed_before = 0;  // vectors
   bool copied = false;        // this panel, by the tiles of the one before
   for (int64_t first = 0; first < all;) {
@@ -225,20 +267,20 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     job.v = packed ? panel : v.data;
     job.v_stride = packed ? panel_stride : v.stride;
     job.last_lanes = whole ? S::lanes : static_cast<int>(stored - (vectors - 1) * S::lanes);
-    const bool ahead = !v.along_k && (fresh || !packed) && (first + vectors < all || block.columns_behind);
+    const bool ahead = (fresh || !packed) && (first + vectors < all || block.columns_behind);
     // Tiles as equal as possible: a last tile of one row would wait for its own sums.
     const int height = static_cast<int>(rows);
     const int count = (height + S::most_rows[vectors] - 1) / S::most_rows[vectors];
     const int least = height / count;
     const int larger = height % count;
     // Copied while the tiles compute, the next panel costs next to nothing.
-    const typename S::Element* behind = v.data + panel_stride;
-    copied = ahead && packed && block.packing == PanelPacking::all && count >= tiles_ahead &&
+    const ProductOperand<T> behind{v.data + panel_stride * (v.along_k ? v.stride : 1), v.stride, v.along_k};
+    copied = ahead && !v.along_k && packed && block.packing == PanelPacking::all && count >= tiles_ahead &&
              stored >= 2 * panel_stride && panel_vectors<S>(all - first - vectors) == vectors;
     T* next_panel = copied ? panel + panel_stride * block.k : nullptr;
     if (copied) {
       const int64_t left = depth % tiles_ahead;
-      pack_rows<S>(behind + (depth - left) * v.stride, v.stride, vectors, S::lanes, left,
+      pack_rows<S>(behind.data + (depth - left) * v.stride, v.stride, vectors, S::lanes, left,
                    next_panel + (depth - left) * panel_stride);
     }
     const auto& functions = tiles<S>.function[w.along_k][vectors];
@@ -246,7 +288,10 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     job.d = block.d + first_row * block.d_stride + column;
     for (int t = 0; t < count; ++t) {
       const int tile_rows = least + (t < larger ? 1 : 0);
-      work_ahead<S>(behind, v.stride, ahead, next_panel, t, vectors, job);
+      if (copied && t < tiles_ahead)
+        copy_ahead<S>(behind, vectors, t, next_panel, job);
+      else if (copied || !ahead || !fetch_ahead(behind, panel_stride, t, job))
+        fetch_ahead(next_w, rows, part++, job);
       functions[tile_rows](job);
       job.w += tile_rows * (w.along_k ? w.stride : 1);
       job.d += tile_rows * block.d_stride;
@@ -258,14 +303,23 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
 template <class S>
 void run(const BlockJob<typename S::Element>& block) {
   const int64_t strips = divide_up(block.rows, strip_rows);
+  const auto first_row = [&](int64_t strip) { return block.rows * strip / strips; };
+  const auto start = [&](int64_t row, int64_t p) {
+    return block.w.data + (block.w.along_k ? row * block.w.stride + p : p * block.w.stride + row);
+  };
   for (int64_t p = 0; p < block.k; p += block.k_block) {
     const int64_t depth = smaller(block.k_block, block.k - p);
     for (int64_t strip = 0; strip < strips; ++strip) {
-      const int64_t row = block.rows * strip / strips;
-      const int64_t end = block.rows * (strip + 1) / strips;
-      ProductOperand<typename S::Element> w = block.w;
-      w.data += w.along_k ? row * w.stride + p : p * w.stride + row;
-      run_strip<S>(block, w, end - row, row, p, depth);
+      const int64_t row = first_row(strip);
+      const int64_t end = first_row(strip + 1);
+      const typename S::Element* next = nullptr;
+      if (strip + 1 < strips)
+        next = start(end, p);
+      else if (p + block.k_block < block.k)
+        next = start(0, p + block.k_block);
+      else if (block.rows_behind)
+        next = start(end, 0);
+      run_strip<S>(block, {start(row, p), block.w.stride, block.w.along_k}, end - row, row, p, depth, next);
     }
   }
 }
