@@ -143,6 +143,35 @@ TEST_CASE(
     }
 }
 
+TEST_CASE(
+    "sgd_step: the fused tangents have the bits of the operations one by one, on any number of threads") {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64})
+    for (const Shape& shape : {Shape{}, Shape{0}, Shape{31}, Shape{40, 1001}}) {
+      const TensorList x = operands(shape, dtype);
+      TensorList all = {sample(shape, -1, 1, 11), sample(shape, -1, 1, 12), sample(shape, -1, 1, 13),
+                        Tensor::scalar(0.4), Tensor::scalar(-0.6)};
+      for (Tensor& each : all) each = ladder::converted(each, dtype);
+      for (unsigned given = 1; given < 32; ++given) {
+        const TensorList t = some_of(all, given);
+        const auto plus = [](const Tensor& sum, const Tensor& term) {
+          return sum.defined() ? sum + term : term;
+        };
+        Tensor v, w = t[weights];
+        if (t[momentum].defined()) v = t[momentum] * x[velocity];
+        if (t[velocity].defined()) v = plus(v, x[momentum] * t[velocity]);
+        if (t[push].defined()) v = plus(v, t[push]);
+        if (t[rate].defined()) w = plus(w, -t[rate] * fused(x)[1]);
+        if (v.defined()) w = plus(w, -x[rate] * v);
+        for (const int threads : {1, 2}) {
+          CAPTURE(shape);
+          CAPTURE(given);
+          const ladder::Threads set(threads);
+          CHECK(same_bits(ht::jvp(fused, x, t).second, {w, v}));
+        }
+      }
+    }
+}
+
 TEST_CASE("sgd_step: results take the memory that is handed over, and no other") {
   const TensorList x = operands({50});
   const auto own = [&] {

@@ -74,8 +74,9 @@ void pull_sgd_step(Pull& pull) {
   if (pull.needs(weights)) pull.gradients[weights] = std::move(bar_w);
 }
 
-// v' = momentum v + push and w' = w - rate v', term by term.
-void push_sgd_step(Push& push) {
+// v' = momentum v + push and w' = w - rate v', term by term: for tangents that are absent or are recorded
+// themselves.
+void push_composed(Push& push) {
   const auto tangent = [&](Input i) -> const Tensor& { return push.tangents[i]; };
   const auto plus = [](Tensor&& sum, const Tensor& factor, const Tensor& x) {
     return sum.defined() ? multiply_add(factor, x, std::move(sum)) : factor * x;
@@ -90,6 +91,38 @@ void push_sgd_step(Push& push) {
   if (v.defined()) w = plus(std::move(w), negate(push.input(rate_input)), v);
   push.results[0] = std::move(w);
   push.results[1] = std::move(v);
+}
+
+void push_sgd_step(Push& push) {
+  const Tensor &rate = push.tangents[rate_input], &momentum = push.tangents[momentum_input];
+  bool plain = true;
+  for (const Input i : {weights, velocity, push_input}) plain = plain && push.tangents[i].defined();
+  // Both are there where the velocity or the push has a tangent.
+  plain = plain && is_plain(push.input(rate_input)) && is_plain(push.input(momentum_input));
+  for (const Tensor& each : push.tangents) plain = plain && (!each.defined() || is_plain(each));
+  if (rate.defined()) plain = plain && is_plain(push.output(1));
+  if (momentum.defined()) plain = plain && is_plain(push.input(velocity));
+  if (!plain) return push_composed(push);
+  const Tensor w = make_contiguous(push.tangents[weights]), v = make_contiguous(push.tangents[velocity]),
+               moved = make_contiguous(push.tangents[push_input]);
+  SgdTangentViews step{};
+  Tensor old_velocity;
+  if (rate.defined()) {
+    step.next_v = view_of(push.output(1));
+    step.rate_tangent = view_of(rate);
+  }
+  if (momentum.defined()) {
+    step.v = view_of(old_velocity = make_contiguous(push.input(velocity)));
+    step.momentum_tangent = view_of(momentum);
+  }
+  step.w_tangent = view_of(w);
+  step.v_tangent = view_of(v);
+  step.push_tangent = view_of(moved);
+  step.rate = view_of(push.input(rate_input));
+  step.momentum = view_of(push.input(momentum_input));
+  step.next_w_tangent = view_of(push.results[0] = make_like(*w.header()));
+  step.next_v_tangent = view_of(push.results[1] = make_like(*w.header()));
+  backend_of(w).sgd_step_tangent(step);
 }
 
 constexpr OpRule sgd_step_rule = {name, pull_sgd_step, push_sgd_step};

@@ -82,6 +82,13 @@ struct SgdBackViews {
   View momentum_sum;  ///< <bar_push, v>
 };
 
+/// Its tangents, from those of w, v and push, all given; empty views stand for constant rates and momenta,
+/// and then next_v (or v) may be empty.
+struct SgdTangentViews {
+  View v, next_v, w_tangent, v_tangent, push_tangent, rate, momentum, rate_tangent, momentum_tangent;
+  View next_w_tangent, next_v_tangent;
+};
+
 /// One tensor's step of Adam; numbers as in optimizer_kernels.h, one element each.
 struct AdamViews {
   View w, m, v, g, beta1, beta2, new1, new2, total2, epsilon, rate, next_w, next_m, next_v;
@@ -198,6 +205,7 @@ class Backend {
   /// Optimizer steps in one pass (optimizer_kernels.h), with the bits of the operations one by one.
   virtual void sgd_step(const SgdViews& step) = 0;
   virtual void sgd_step_back(const SgdBackViews& step) = 0;
+  virtual void sgd_step_tangent(const SgdTangentViews& step) = 0;
   virtual void adam_step(const AdamViews& step) = 0;
   virtual void series_step(const SeriesViews& step) = 0;
 

@@ -132,6 +132,10 @@ class CpuBackend final : public Backend {
   void sgd_step_back(const SgdBackViews& step) override {
     for_floating("sgd_step", step.bar_w.dtype, [&](auto type) { step_back_of_sgd<decltype(type)>(step); });
   }
+  void sgd_step_tangent(const SgdTangentViews& step) override {
+    for_floating("sgd_step", step.w_tangent.dtype,
+                 [&](auto type) { step_tangent_of_sgd<decltype(type)>(step); });
+  }
   void adam_step(const AdamViews& step) override {
     for_floating("adam", step.w.dtype, [&](auto type) { step_of_adam<decltype(type)>(step); });
   }

@@ -96,6 +96,8 @@ void step_of_sgd(const SgdViews& step);
 template <class T>
 void step_back_of_sgd(const SgdBackViews& step);
 template <class T>
+void step_tangent_of_sgd(const SgdTangentViews& step);
+template <class T>
 void step_of_adam(const AdamViews& step);
 template <class T>
 void step_of_series(const SeriesViews& step);

@@ -68,6 +68,21 @@ void step_back_of_sgd(const SgdBackViews& step) {
 }
 
 template <class T>
+void step_tangent_of_sgd(const SgdTangentViews& step) {
+  const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
+  const auto if_given = [](const View& view) { return view.data ? view.as<T>() : nullptr; };
+  const std::int64_t size = step.w_tangent.size;
+  parallel_ranges(
+      size, Sharing::of(sizeof(T), sgd_cost).piece(size), [&](std::int64_t begin, std::int64_t end) {
+        const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };
+        optimizer_kernels<T>().sgd_tangent(end - begin, at(step.v), at(step.next_v), at(step.w_tangent),
+                                           at(step.v_tangent), at(step.push_tangent), rate, momentum,
+                                           if_given(step.rate_tangent), if_given(step.momentum_tangent),
+                                           at(step.next_w_tangent), at(step.next_v_tangent));
+      });
+}
+
+template <class T>
 void step_of_adam(const AdamViews& step) {
   const typename OptimizerKernels<T>::Adam numbers = {
       number<T>(step.beta1),  number<T>(step.beta2),   number<T>(step.new1), number<T>(step.new2),
@@ -101,10 +116,11 @@ void step_of_series(const SeriesViews& step) {
   }
 }
 
-#define HYPERTAPE_OPTIMIZER_STEPS(T)                      \
-  template void step_of_sgd<T>(const SgdViews&);          \
-  template void step_back_of_sgd<T>(const SgdBackViews&); \
-  template void step_of_adam<T>(const AdamViews&);        \
+#define HYPERTAPE_OPTIMIZER_STEPS(T)                            \
+  template void step_of_sgd<T>(const SgdViews&);                \
+  template void step_back_of_sgd<T>(const SgdBackViews&);       \
+  template void step_tangent_of_sgd<T>(const SgdTangentViews&); \
+  template void step_of_adam<T>(const AdamViews&);              \
   template void step_of_series<T>(const SeriesViews&);
 HYPERTAPE_OPTIMIZER_STEPS(float)
 HYPERTAPE_OPTIMIZER_STEPS(double)

@@ -16,6 +16,12 @@ struct OptimizerKernels {
   /// <bar_push, v>.
   void (*sgd_back)(std::int64_t n, const T* bar_w, const T* bar_v, const T* v, const T* next_v, T rate,
                    T momentum, T* bar_push, T* bar_v_before, T* rate_sum, T* momentum_sum);
+  /// The tangents of next_w and next_v from those of w, v and push, and from those of rate and momentum,
+  /// either of which may be 0 and left out (null):  tv = tmomentum v + momentum tv + tpush,  tw = tw - trate
+  /// next_v - rate tv. `v` and `next_v` are read only for what is not left out.
+  void (*sgd_tangent)(std::int64_t n, const T* v, const T* next_v, const T* w_tangent, const T* v_tangent,
+                      const T* push_tangent, T rate, T momentum, const T* rate_tangent,
+                      const T* momentum_tangent, T* next_w_tangent, T* next_v_tangent);
   /// What `adam` reads and writes beside the tensors: numbers of the step.
   struct Adam {
     T beta1, beta2;  ///< shares that the averages keep
