@@ -1,4 +1,6 @@
 // Runs elementwise kernels, which know only unit strides, over broadcast and strided operands.
+#include <numeric>
+
 #include "cpu_loops.h"
 #include "hypertape/core/parallel.h"
 #include "loops.h"
@@ -64,6 +66,16 @@ struct RowOperand {
   }
 };
 
+// Rows in a tile: many enough to fill it, and such that every tile starts at a cache line like the first if
+// that can be.
+template <class T>
+std::int64_t rows_in_tile(std::int64_t length) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  const std::int64_t rows = std::max<std::int64_t>(tile_size / length, 1);
+  const std::int64_t aligned = line / std::gcd(line, length);
+  return rows > aligned ? rows - rows % aligned : rows;
+}
+
 // Rows [first, last), counted through all axes but the last: as many at a time as a tile holds, so that a
 // kernel's call is spread over them.
 template <class T>
@@ -72,8 +84,7 @@ void run_rows(const ElementwiseCall& call, ElementwiseLoop loop, const StridedWa
   const int inner = walk.rank - 1;
   const auto column_axis = static_cast<std::size_t>(inner), row_axis = static_cast<std::size_t>(inner - 1);
   const std::int64_t length = walk.extents[column_axis], group = walk.extents[row_axis];
-  const std::int64_t width = std::min(length, tile_size),
-                     height = std::max<std::int64_t>(tile_size / length, 1);
+  const std::int64_t width = std::min(length, tile_size), height = rows_in_tile<T>(length);
   const bool whole = width == length;
   std::array<RowOperand<T>, ElementwiseCall::max_inputs> operands;
   for (std::int64_t row = first; row < last;) {
