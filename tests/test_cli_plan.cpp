@@ -90,7 +90,7 @@ TEST_CASE("compare: reversible is chosen only where --fixed-point says so, and w
   const Comparison nothing = compared(options);
   CHECK(chosen_of(nothing) == nullptr);
   CHECK(nothing.failure.empty());
-  expect_text(nothing.plan->message, "nothing fits into 0.0 MB: the least is ");
+  expect_text(nothing.plan->message, "nothing fits into 1.0 kB: the least is ");
 }
 
 TEST_CASE("compare: a run that diverges has no plan, and says why") {

@@ -175,7 +175,7 @@ TEST_CASE("plan: nothing that fits says so, with what would") {
   Planner planner = planner_of(problem);
   const Plan plan = planner.plan({.budget_bytes = 1000});
   CHECK_FALSE(plan.chosen);
-  CHECK(plan.message.starts_with("nothing fits into 0.0 MB: the least is "));
+  CHECK(plan.message.starts_with("nothing fits into 1.0 kB: the least is "));
   CHECK(plan.message.find("checkpointed, 1 checkpoint, tapes of 1 step") != std::string::npos);
   for (const Candidate& candidate : plan.candidates) CHECK_FALSE(candidate.fits);
   const std::string error = thrown([&] { (void)plan.choice(); });

@@ -38,8 +38,10 @@ Problem shortened(const Problem& problem, std::int64_t steps) {
 }
 
 std::string text_of_bytes(std::int64_t bytes) {
+  const bool small = bytes < 1000000;  // tiny nets: not "0.0 MB"
   std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / 1e6 << " MB";
+  text << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (small ? 1e3 : 1e6)
+       << (small ? " kB" : " MB");
   return text.str();
 }
 
