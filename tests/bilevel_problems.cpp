@@ -146,8 +146,8 @@ Case Quadratic::problem() const {
   const std::vector<ht::Shape> shapes = {{3}, {2}};
   Case result;
   result.name = "quadratic, " + name_of(rule_);
-  for (const Group& group : groups_)
-    result.h.add(group.name, Tensor::from(group.values, ht::Shape(std::span(group.extents))));
+  for (const Group& each : groups_)
+    result.h.add(each.name, Tensor::from(each.values, ht::Shape(std::span(each.extents))));
   ht::bilevel::Problem& problem = result.problem;
   problem.steps = steps_;
   problem.per_step = {"rates", "momenta"};

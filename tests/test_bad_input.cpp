@@ -108,9 +108,10 @@ TEST_CASE("bad input: the table has a row for each declaration of ops.h") {
     ++declared[(*found)[1]];
   declared.erase("name");  // the macros of elementwise.def, whose rows come from the same list
   CHECK(declared.size() > 70);
-  for (const auto& [name, count] : declared)
-    CHECK_MESSAGE(rows[name] >= count,
-                  name << " has " << count << " declarations but " << rows[name] << " rows");
+  for (const auto& each : declared)
+    CHECK_MESSAGE(rows[each.first] >= each.second, each.first << " has " << each.second
+                                                              << " declarations but " << rows[each.first]
+                                                              << " rows");
 }
 
 TEST_CASE("bad input: the good operands of the table are accepted, and not changed") {

@@ -430,8 +430,9 @@ TEST_CASE("bilevel: pre-training inside fine-tuning's init is differentiated by 
     };
     return std::pair(problem, second);
   };
-  const auto [reference_case, unrolled] = staged(Unrolled{}, Unrolled{});
-  const Hypergradient reference = reference_case.by(unrolled);
+  const auto unrolled = staged(Unrolled{}, Unrolled{});
+  const Case& reference_case = unrolled.first;
+  const Hypergradient reference = reference_case.by(unrolled.second);
   const auto value = [&](double s) {
     const NamedTensors moved = reference_case.h.with(
         "targets", reference_case.h["targets"] + s * Tensor::from({1.0, -2.0, 0.5, 1.0, 3.0}));

@@ -103,8 +103,9 @@ TEST_CASE("checkpointed: the bits of the tape whatever is repeated, and the eval
   for (const Rule rule : {Rule::momentum, Rule::slow_weights, Rule::adam}) {
     const Case problem = Quadratic(23, rule).problem();
     const Hypergradient tape = problem.by(Unrolled{});
-    for (const auto& [checkpoints, segment] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+    for (const auto& setting : std::vector<std::pair<std::int64_t, std::int64_t>>{
              {1, 1}, {2, 1}, {3, 1}, {4, 1}, {30, 1}, {1, 4}, {2, 3}, {3, 3}, {0, 2}, {5, 100}}) {
+      const std::int64_t checkpoints = setting.first, segment = setting.second;
       CAPTURE(checkpoints);
       CAPTURE(segment);
       const Hypergradient result = problem.by(Checkpointed{checkpoints, segment});

@@ -361,7 +361,7 @@ TEST_CASE("auxiliary results come along undifferentiated, yet linked to outer sc
       jvp([&](const Tensor& z) { return ht::value_and_grad(with_tensor, z).first.second; }, x, x).second;
   CHECK(ladder::difference({pushed}, {x * ht::exp(x)}) <= 1e-15);
   // It is constant afterwards.
-  CHECK_FALSE(grad([&](const Tensor&) { return ht::sum(both.second); }, x).defined());
+  CHECK_FALSE(grad([&, &both = both](const Tensor&) { return ht::sum(both.second); }, x).defined());
 }
 
 TEST_CASE("stop_gradient is constant for every derivative, in every order, and exact") {

@@ -265,8 +265,9 @@ TEST_CASE("einsum copies no operand whose axes can be read where they are") {
   const std::pair<const char*, TensorList> cases[] = {
       {"bqhd,bkhd->bhqk", {q, k}}, {"bqhd,bkhd->bkhq", {q, k}}, {"bqhd,bqhe->bhde", {q, k}},
       {"bqhd,bqhe->de", {q, k}},   {"ji,jk->ik", {m, m}},       {"ij,kj->ki", {m, m}}};
-  for (const auto& [text, operands] : cases) {
-    INFO(text);
+  for (const auto& each : cases) {
+    const auto& [text, operands] = each;
+    INFO(each.first);
     const std::int64_t bytes = ht::einsum(text, operands).size() * 8;
     const ht::PeakScope scope;
     const Tensor result = ht::einsum(text, operands);

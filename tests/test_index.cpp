@@ -290,9 +290,9 @@ TEST_CASE("indexing refuses what does not fit, by name") {
          }}}) {
     const std::string name = "[" + std::string(op) + "]";
     const Tensor& fitting = name == "[index_select]" ? row : indices;
-    expect_text(thrown([&] { call(no, fitting); }), name + " operand is absent");
-    expect_text(thrown([&] { call(x, no); }), name + " operand is absent");
-    expect_text(thrown([&] { call(x, name == "[index_select]" ? uniform({2}) : x); }),
+    expect_text(thrown([&, &call = call] { call(no, fitting); }), name + " operand is absent");
+    expect_text(thrown([&, &call = call] { call(x, no); }), name + " operand is absent");
+    expect_text(thrown([&, &call = call] { call(x, name == "[index_select]" ? uniform({2}) : x); }),
                 name + " indices must be int64, not float64");
   }
   expect_text(thrown([&] { ht::gather(x, 2, indices); }), "[gather]");

@@ -206,10 +206,12 @@ TEST_CASE("sum_to is the adjoint of expand") {
                  back = ladder::pairing({x}, {ht::sum_to(y, small)});
     CHECK(std::abs(there - back) <= 1e-13);
     CHECK(ht::sum_to(y, small).shape() == small);
-    expect_derivatives(label("expand", small),
-                       [&](const TensorList& at) { return TensorList{ht::expand(at[0], large)}; }, {x});
-    expect_derivatives(label("sum_to", small),
-                       [&](const TensorList& at) { return TensorList{ht::sum_to(at[0], small)}; }, {y});
+    expect_derivatives(
+        label("expand", small),
+        [&large = large](const TensorList& at) { return TensorList{ht::expand(at[0], large)}; }, {x});
+    expect_derivatives(
+        label("sum_to", small),
+        [&small = small](const TensorList& at) { return TensorList{ht::sum_to(at[0], small)}; }, {y});
   }
 }
 

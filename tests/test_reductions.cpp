@@ -464,12 +464,14 @@ TEST_CASE("reductions refuse absent operands, other dtypes and wrong axes by nam
       {"cumulative_sum", [](const Tensor& z, std::int64_t a) { ht::cumulative_sum(z, a); }}};
   for (const auto& [name, call] : calls) {
     const std::string op = "[" + std::string(name) + "]";
-    expect_text(thrown([&] { call(no, 0); }), op + " operand is absent");
-    expect_text(thrown([&] { call(integers_only, 0); }), op + " needs float32 or float64, not int64");
-    expect_text(thrown([&] { call(booleans, 0); }), op + " needs float32 or float64, not boolean");
+    expect_text(thrown([&, &call = call] { call(no, 0); }), op + " operand is absent");
+    expect_text(thrown([&, &call = call] { call(integers_only, 0); }),
+                op + " needs float32 or float64, not int64");
+    expect_text(thrown([&, &call = call] { call(booleans, 0); }),
+                op + " needs float32 or float64, not boolean");
     for (const std::int64_t axis : {2, -3}) {
-      expect_text(thrown([&] { call(x, axis); }), op);
-      expect_text(thrown([&] { call(x, axis); }), "axis " + std::to_string(axis));
+      expect_text(thrown([&, &call = call] { call(x, axis); }), op);
+      expect_text(thrown([&, &call = call] { call(x, axis); }), "axis " + std::to_string(axis));
     }
   }
   const std::pair<const char*, std::function<void(const Tensor&)>> whole[] = {
@@ -482,15 +484,17 @@ TEST_CASE("reductions refuse absent operands, other dtypes and wrong axes by nam
       {"argmax", [](const Tensor& z) { ht::argmax(z); }},
       {"argmin", [](const Tensor& z) { ht::argmin(z); }}};
   for (const auto& [name, call] : whole) {
-    expect_text(thrown([&] { call(no); }), "[" + std::string(name) + "] operand is absent");
-    expect_text(thrown([&] { call(integers_only); }), "[" + std::string(name) + "] needs float32 or float64");
+    expect_text(thrown([&, &call = call] { call(no); }), "[" + std::string(name) + "] operand is absent");
+    expect_text(thrown([&, &call = call] { call(integers_only); }),
+                "[" + std::string(name) + "] needs float32 or float64");
   }
   for (const auto& [name, call] : {std::pair<const char*, std::function<void(const Tensor&)>>{
                                        "any", [](const Tensor& z) { ht::any(z, {0}); }},
                                    {"all", [](const Tensor& z) { ht::all(z, {0}); }},
                                    {"count", [](const Tensor& z) { ht::count(z, {0}); }}}) {
-    expect_text(thrown([&] { call(no); }), "[" + std::string(name) + "] operand is absent");
-    expect_text(thrown([&] { call(x); }), "[" + std::string(name) + "] needs a boolean tensor, not float64");
+    expect_text(thrown([&, &call = call] { call(no); }), "[" + std::string(name) + "] operand is absent");
+    expect_text(thrown([&, &call = call] { call(x); }),
+                "[" + std::string(name) + "] needs a boolean tensor, not float64");
   }
   expect_text(thrown([&] { ht::max(x, {1, -1}); }), "[max] axis -1 is named twice for shape (2, 3)");
   expect_text(thrown([&] { ht::any(booleans, {0, 0}); }), "[any] axis 0 is named twice");

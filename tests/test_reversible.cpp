@@ -120,7 +120,8 @@ TEST_CASE("reversible: a step that does not replay is named") {
       },
       third.h.tensors());
   pullback(end);
-  CHECK(contains(thrown([&] { pullback(end); }), "[reversible] step 7 did not replay"));
+  CHECK(contains(thrown([&, &end = end, &pullback = pullback] { pullback(end); }),
+                 "[reversible] step 7 did not replay"));
 }
 
 TEST_CASE("reversible: momenta out of range are refused with the step, its neighbours work") {

@@ -74,7 +74,8 @@ TEST_CASE("handles share, copies do not; moved-from and default handles are abse
   const Tensor c = std::move(a);
   CHECK_FALSE(a.defined());  // NOLINT: what moving leaves behind is documented
   CHECK(c.shares_storage_with(b));
-  b = b;  // NOLINT
+  const Tensor& same = b;
+  b = same;
   CHECK(b.defined());
   b = Tensor();
   CHECK_FALSE(b);
