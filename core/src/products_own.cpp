@@ -1,6 +1,6 @@
 // Drives the kernels of products_kernels.h: which operand is read as vectors, how the result is cut into
-// blocks, what is packed. All of it depends on the shape, the strides and the instruction set alone, and none
-// of it changes a bit of the result.
+// blocks, what is packed. All of it depends on the shape, the strides, the instruction set and the number of
+// threads alone, and none of it changes a bit of the result.
 #include "products_own.h"
 
 #include <algorithm>
@@ -152,7 +152,9 @@ void choose_blocks(Plan<T>& plan, int64_t wanted) {
   plan.column_blocks =
       std::max(divide_up(units, fitting), plan.copy_w ? 1 : std::min(wanted, units / least_units));
   plan.column_blocks = std::clamp<int64_t>(plan.column_blocks, 1, units);
-  const int64_t most_row_blocks = divide_up(plan.rows, 48);
+  // Copied rows are worth most while all of them are there: one strip is cut only where the threads need it.
+  const bool whole = plan.copy_w && plan.rows <= strip_rows && plan.column_blocks >= 2 * thread_count();
+  const int64_t most_row_blocks = whole ? 1 : divide_up(plan.rows, 48);
   plan.row_blocks = std::clamp<int64_t>(divide_up(wanted, plan.column_blocks), 1, most_row_blocks);
   // An even number of blocks halves well.
   if (plan.row_blocks > 1 && plan.column_blocks % 2 == 1) plan.row_blocks -= plan.row_blocks % 2;
