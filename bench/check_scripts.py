@@ -19,6 +19,7 @@ sys.path[:0] = [os.path.join(here, "growth"), os.path.join(here, "peers")]
 
 import figure  # noqa: E402
 import fit  # noqa: E402
+import report  # noqa: E402
 import rows  # noqa: E402
 import statistics_of  # noqa: E402
 
@@ -36,6 +37,21 @@ growth = script("growth_run", "growth/run")
 instructions = script("instructions_run", "instructions/run")
 
 SIZES = [10.0**i for i in range(1, 7)]
+
+
+class Summaries(unittest.TestCase):
+    def test_means_are_geometric_and_slower_is_beyond_the_interval(self):
+        row = lambda work, ratio, low: {  # noqa: E731
+            "work": work, "dtype": "float32", "threads": 1, "ratio_to_best_peer": ratio,
+            "ratio_interval": [low, 9.0],
+        }  # fmt: skip
+        finished = [row("op/a/1", 0.5, 0.4), row("op/b/1", 2.0, 1.5), row("op/c/1", 1.0, 0.99)]
+        finished += [row("step/x", 0.25, 0.2), {"work": "op/d", "dtype": "float32", "refused": "far apart"}]
+        self.assertEqual(
+            report.summary(finished),
+            "op float32: 3 rows, geometric mean of the ratios 1.00, slower in 1: op/b/1 on 1 (2.00)\n"
+            "step float32: 1 rows, geometric mean of the ratios 0.25, slower in 0\n",
+        )
 
 
 class Fits(unittest.TestCase):

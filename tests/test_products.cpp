@@ -204,6 +204,27 @@ TEST_CASE_TEMPLATE("a few columns more than whole vectors agree with long double
   }
 }
 
+// One strip of copied rows against blocks of columns, and slabs of k behind one another.
+TEST_CASE_TEMPLATE("copied rows of one strip, and k of several slabs, agree with long double", T, float,
+                   double) {
+  std::mt19937_64 random(29);
+  const auto page = static_cast<int64_t>(4096 / sizeof(T));
+  struct Shape {
+    int64_t m, n, k;
+  };
+  for (const Shape shape : {Shape{60, 400, page}, Shape{3, 5, 2500}, Shape{150, 40, 2100}}) {
+    for (const bool accumulate : {false, true}) {
+      Problem<T> problem;
+      problem.accumulate = accumulate;
+      problem.m = shape.m;
+      problem.n = shape.n;
+      problem.k = shape.k;
+      problem.fill(random);
+      check(problem);
+    }
+  }
+}
+
 // Strides of whole pages are where operands are copied; others are read where they are, and one strip of rows
 // packs panel by panel.
 TEST_CASE_TEMPLATE("strides of whole pages and rows of one strip or several agree with long double", T, float,

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import sys
 import time
 
@@ -69,6 +70,22 @@ def aligned(finished):
 def markdown(finished):
     lines = [TITLES, ["---"] * 2 + ["---:"] * (len(TITLES) - 2)] + [cells(row) for row in finished]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def summary(finished):
+    """For each kind of work and dtype the geometric mean of the ratios, and the rows that are slower beyond noise."""
+    kinds = {}
+    for row in finished:
+        if row.get("ratio_to_best_peer"):
+            kinds.setdefault((row["work"].split("/")[0], row["dtype"]), []).append(row)
+    text = ""
+    for (kind, dtype), group in kinds.items():
+        mean = statistics.geometric_mean([row["ratio_to_best_peer"] for row in group])
+        slower = [row for row in group if row["ratio_interval"][0] > 1.0]
+        text += f"{kind} {dtype}: {len(group)} rows, geometric mean of the ratios {mean:.2f}, slower in {len(slower)}"
+        names = [f"{row['work']} on {row['threads']} ({row['ratio_to_best_peer']:.2f})" for row in slower]
+        text += (": " + ", ".join(names) if names else "") + "\n"
+    return text
 
 
 def machine():

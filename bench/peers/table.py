@@ -258,6 +258,7 @@ def main():
     text = os.path.splitext(options.out)[0] + ".md"
     report.write(text, report.markdown(finished))
     print(report.aligned(finished))
+    print(report.summary(finished))
     for row in finished:
         for system, error in row.get("errors", {}).items():
             print(f"{row['work']} {row['dtype']} {row['threads']} threads: {system}: {error}")

@@ -70,8 +70,7 @@ inline Region* map_region(std::size_t bytes) {
   if (before != 0) munmap(begin, before);
   if (before != region_alignment) munmap(begin + before + bytes, region_alignment - before);
   process.mapped_bytes += static_cast<std::int64_t>(bytes);
-  // Large blocks on large pages: products of 1024 x 1024 gain 1 to 4 %. Segments hold little in small
-  // programs.
+  // Large pages, by which products of 1024 x 1024 gain 1 to 4 %; not for less, which would fill few of them.
   if (bytes > segment_bytes) madvise(begin + before, bytes, MADV_HUGEPAGE);
   auto* region = reinterpret_cast<Region*>(begin + before);
   region->bytes = bytes;

@@ -43,7 +43,7 @@ struct BlockJob {
   bool fetch_d;  ///< D is too large for the caches that are near: fetch a tile's part while computing it
   T* w_copy;     ///< where to copy a strip of W first, compact_stride() apart; null: W is read where it is
   bool columns_behind = false;  ///< V goes on behind the last column, for a block that follows
-  bool rows_behind = false;     ///< so does W behind the last row
+  const T* w_after = nullptr;   ///< where the W of the block that follows starts, or null
 };
 
 constexpr int most_narrow_rows = 8;         // where V is read along k

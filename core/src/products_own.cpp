@@ -153,7 +153,9 @@ void choose_blocks(Plan<T>& plan, int64_t wanted) {
       std::max(divide_up(units, fitting), plan.copy_w ? 1 : std::min(wanted, units / least_units));
   plan.column_blocks = std::clamp<int64_t>(plan.column_blocks, 1, units);
   // Copied rows are worth most while all of them are there: one strip is cut only where the threads need it.
-  const bool whole = plan.copy_w && plan.rows <= strip_rows && plan.column_blocks >= 2 * thread_count();
+  const int threads = thread_count();
+  const bool whole =
+      plan.copy_w && plan.rows <= strip_rows && (threads == 1 || plan.column_blocks >= 2 * threads);
   const int64_t most_row_blocks = whole ? 1 : divide_up(plan.rows, 48);
   plan.row_blocks = std::clamp<int64_t>(divide_up(wanted, plan.column_blocks), 1, most_row_blocks);
   // An even number of blocks halves well.
@@ -231,7 +233,6 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
   job.k_block = plan.k_block;
   job.packing = plan.packing;
   job.columns_behind = column_end < plan.columns;
-  job.rows_behind = row + job.rows < plan.rows;
   if (plan.transposed) {
     job.d_stride = compact_stride(job.columns, kernels.lanes);
     job.d = static_cast<T*>(
@@ -251,8 +252,14 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
   }
   for (int64_t depth = 0; depth < plan.k; depth += plan.k_slab) {
     job.k = std::min(plan.k_slab, plan.k - depth);
-    job.w = plan.w;
-    job.w.data += plan.w.along_k ? row * plan.w.stride + depth : depth * plan.w.stride + row;
+    const auto w_at = [&](int64_t i, int64_t p) {
+      return plan.w.data + (plan.w.along_k ? i * plan.w.stride + p : p * plan.w.stride + i);
+    };
+    const int64_t next_row = row + job.rows, next_depth = depth + plan.k_slab;
+    job.w = {w_at(row, depth), plan.w.stride, plan.w.along_k};
+    job.w_after = next_depth < plan.k    ? w_at(row, next_depth)
+                  : next_row < plan.rows ? w_at(next_row, 0)
+                                         : nullptr;
     job.v = plan.v;
     job.v.data += plan.v.along_k ? column * plan.v.stride + depth : depth * plan.v.stride + column;
     find_panels(kernels, call, column, depth, job);

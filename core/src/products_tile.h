@@ -180,41 +180,39 @@ double run_cycles(int64_t rows, int64_t columns, int64_t k) {
 // Tiles that share the work of copying the next panel, or of fetching a line of each of its rows.
 constexpr int tiles_ahead = 4;
 
-// Part `number` of an operand, of `length` columns or rows and job.k deep, is what a tile fetches while it
-// computes. Whether there is so much.
+// What a tile has to fetch while it computes: nothing.
 template <class T>
-bool fetch_ahead(const ProductOperand<T>& operand, int64_t length, int64_t number, TileJob<T>& job) {
-  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  constexpr int64_t no_jump = INT64_MAX;
+void fetch_nothing(TileJob<T>& job) {
   job.copy = nullptr;
   job.ahead = job.v;
   job.ahead_stride = 0;
-  job.ahead_run = no_jump;
+  job.ahead_run = INT64_MAX;
+}
+
+// Tiles that it takes to fetch `length` columns or rows of an operand, k deep.
+template <class T>
+int64_t fetches_of(const ProductOperand<T>& operand, int64_t length, int64_t k) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  if (operand.along_k) return k < line ? 0 : divide_up(4 * length, line);  // k / 4 lines each
+  return tiles_ahead * (length / line + 1);
+}
+
+// Part `number` of these is what a tile fetches while it computes.
+template <class T>
+void fetch_ahead(const ProductOperand<T>& operand, int64_t number, TileJob<T>& job) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  job.copy = nullptr;
   if (operand.along_k) {
-    constexpr int64_t rows_each = line / 4;  // a tile's k / 4 lines
-    const int64_t row = number * rows_each;
-    if (number < 0 || row >= length || job.k < line) return false;
-    job.ahead = operand.data + row * operand.stride;
+    job.ahead = operand.data + number * (line / 4) * operand.stride;
     job.ahead_stride = line;
     job.ahead_run = job.k / line;
     job.ahead_jump = operand.stride - job.ahead_run * line;
-    return true;
+  } else {
+    const int64_t row = number % tiles_ahead * (job.k / tiles_ahead);
+    job.ahead = operand.data + number / tiles_ahead * line + row * operand.stride;
+    job.ahead_stride = operand.stride;
+    job.ahead_run = INT64_MAX;
   }
-  const int64_t column = number / tiles_ahead * line;
-  if (number < 0 || column > length) return false;
-  job.ahead = operand.data + column + number % tiles_ahead * (job.k / tiles_ahead) * operand.stride;
-  job.ahead_stride = operand.stride;
-  return true;
-}
-
-// Tiles of a strip beyond those that it takes to fetch the next one.
-template <class S>
-int64_t tiles_to_spare(bool along_k, int64_t rows, int64_t all_vectors) {
-  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(typename S::Element));
-  const int64_t tiles_all =
-      divide_up(all_vectors, S::usual_vectors) * divide_up(rows, S::most_rows[S::usual_vectors]);
-  const int64_t parts = along_k ? divide_up(4 * rows, line) : tiles_ahead * (rows / line + 1);
-  return tiles_all > parts ? tiles_all - parts : 0;
 }
 
 // One of the first tiles copies its part of the rows of the next panel while it computes.
@@ -244,8 +242,8 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
   job.d_stride = block.d_stride;
   job.add = block.accumulate || p > 0;
   job.fetch_d = block.fetch_d;
-  // The last tiles fetch, as many as it takes.
-  int64_t part = next != nullptr ? -tiles_to_spare<S>(w.along_k, rows, all) : INT64_MIN / 2;
+  const int64_t fetches = next != nullptr ? fetches_of(next_w, rows, depth) : 0;
+  int64_t fetched = 0;
   int64_t packed_before = 0;  // vectors
   bool copied = false;        // this panel, by the tiles of the one before
   for (int64_t first = 0; first < all;) {
@@ -273,6 +271,7 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     const int count = (height + S::most_rows[vectors] - 1) / S::most_rows[vectors];
     const int least = height / count;
     const int larger = height % count;
+    const int64_t panels_left = (all - first) / S::usual_vectors;
     // Copied while the tiles compute, the next panel costs next to nothing.
     const ProductOperand<T> behind{v.data + panel_stride * (v.along_k ? v.stride : 1), v.stride, v.along_k};
     copied = ahead && !v.along_k && packed && block.packing == PanelPacking::all && count >= tiles_ahead &&
@@ -288,10 +287,15 @@ void run_strip(const BlockJob<typename S::Element>& block, ProductOperand<typena
     job.d = block.d + first_row * block.d_stride + column;
     for (int t = 0; t < count; ++t) {
       const int tile_rows = least + (t < larger ? 1 : 0);
+      // The last tiles of the strip fetch the next one.
       if (copied && t < tiles_ahead)
         copy_ahead<S>(behind, vectors, t, next_panel, job);
-      else if (copied || !ahead || !fetch_ahead(behind, panel_stride, t, job))
-        fetch_ahead(next_w, rows, part++, job);
+      else if (fetched < fetches && panels_left * count - t <= fetches)
+        fetch_ahead(next_w, fetched++, job);
+      else if (ahead && !copied && t < fetches_of(behind, panel_stride, depth))
+        fetch_ahead(behind, t, job);
+      else
+        fetch_nothing(job);
       functions[tile_rows](job);
       job.w += tile_rows * (w.along_k ? w.stride : 1);
       job.d += tile_rows * block.d_stride;
@@ -317,8 +321,8 @@ void run(const BlockJob<typename S::Element>& block) {
         next = start(end, p);
       else if (p + block.k_block < block.k)
         next = start(0, p + block.k_block);
-      else if (block.rows_behind)
-        next = start(end, 0);
+      else
+        next = block.w_after;
       run_strip<S>(block, {start(row, p), block.w.stride, block.w.along_k}, end - row, row, p, depth, next);
     }
   }
