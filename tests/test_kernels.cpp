@@ -12,6 +12,7 @@
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/parallel.h"
+#include "hypertape/core/random.h"
 #include "ladder.h"
 #include "loops.h"
 #include "naive.h"
@@ -153,21 +154,50 @@ TEST_CASE_TEMPLATE("sums and dot products add in the order that is written down"
     REQUIRE(same_bits(loops.sum(count, a.data()), sum_in_order(a)));
     REQUIRE(same_bits(loops.dot(count, a.data(), b.data()), sum_in_order(products)));
   }
-  const std::vector<T> rows = sample<T>(37 * 50);
-  for (const std::int64_t n : {1, 2, 15, 16, 17, 33, 50}) {
-    std::vector<T> sums(74, T(7)), totals(50, T(0.5));
-    loops.sum_rows(37, 50, n, rows.data(), sums.data(), 2);
+  // Widths around one vector, and around as many as a level keeps in registers: 14 of 4 to 16 elements.
+  const std::size_t step = 240;
+  const std::vector<T> rows = sample<T>(37 * step);
+  for (const std::int64_t n :
+       {1, 2, 3, 4, 7, 8, 15, 16, 17, 33, 50, 56, 57, 100, 112, 113, 223, 224, 225, 240}) {
+    std::vector<T> sums(74, T(7)), totals(step, T(0.5));
+    loops.sum_rows(37, 240, n, rows.data(), sums.data(), 2);
     for (std::size_t i = 0; i < 37; ++i) {
-      REQUIRE(same_bits(sums[2 * i], loops.sum(n, rows.data() + 50 * i)));
+      REQUIRE(same_bits(sums[2 * i], loops.sum(n, rows.data() + step * i)));
       REQUIRE(sums[2 * i + 1] == T(7));
     }
-    loops.accumulate_rows(37, 50, n, rows.data(), totals.data());
-    for (std::size_t j = 0; j < 50; ++j) {
+    loops.accumulate_rows(37, 240, n, rows.data(), totals.data());
+    for (std::size_t j = 0; j < step; ++j) {
       T expected = T(0.5);
-      for (std::size_t i = 0; i < 37 && j < static_cast<std::size_t>(n); ++i) expected += rows[50 * i + j];
+      for (std::size_t i = 0; i < 37 && j < static_cast<std::size_t>(n); ++i) expected += rows[step * i + j];
       REQUIRE(same_bits(totals[j], expected));
     }
   }
+}
+
+TEST_CASE_TEMPLATE("turned blocks, in the caches and past them: every size around squares and lines", T,
+                   float, double) {
+  const ht::detail::Loops<T>& loops = ht::detail::loops<T>();
+  constexpr std::int64_t source_step = 70, target_step = 160, height = 37;
+  const std::vector<T> source = sample<T>(source_step * target_step);
+  struct alignas(64) Line {
+    T elements[64 / sizeof(T)];
+  };
+  for (const std::int64_t rows : {1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 36})
+    for (const std::int64_t columns : {1, 4, 7, 8, 15, 16, 17, 24, 31, 32, 33, 64, 65, 127, 128, 129, 150})
+      for (const auto turn : {loops.transpose, loops.transpose_past_caches}) {
+        std::vector<Line> lines(height * target_step * sizeof(T) / 64);
+        T* const target = lines.data()->elements;
+        std::fill_n(target, height * target_step, T(7));
+        turn(rows, columns, source.data(), source_step, target, target_step);
+        bool equal = true;
+        for (std::int64_t i = 0; i < height; ++i)
+          for (std::int64_t j = 0; j < target_step; ++j)
+            equal &= target[i * target_step + j] ==
+                     (i < rows && j < columns ? source[static_cast<std::size_t>(i + j * source_step)] : T(7));
+        CAPTURE(rows);
+        CAPTURE(columns);
+        REQUIRE(equal);
+      }
 }
 
 #if defined(__x86_64__)
@@ -257,6 +287,30 @@ TEST_CASE("copies of turned views: every size around the squares and bands, both
         CAPTURE(columns);
         CHECK(equal);
       }
+}
+
+TEST_CASE("large copies of turned views, whose lines are whole or not, on one thread and several") {
+  for (const ht::Dtype dtype : {ht::Dtype::float32, ht::Dtype::float64})
+    for (const Shape& shape :
+         {Shape{1600, 1024}, Shape{2, 1100, 720}, Shape{1601, 1027}, Shape{3, 700, 805}}) {
+      const Tensor x = ht::random(shape, ht::Distribution::normal, {1}, dtype);
+      const int rank = shape.rank();
+      const std::int64_t rows = shape[rank - 2], columns = shape[rank - 1];
+      const auto values = elements(x);
+      for (const int count : {1, 2}) {
+        const ladder::Threads threads(count);
+        const auto turned = elements(ht::contiguous(ht::permute(
+            x, rank == 2 ? std::vector<std::int64_t>{1, 0} : std::vector<std::int64_t>{0, 2, 1})));
+        bool equal = true;
+        for (std::int64_t at = 0; at < x.size(); ++at) {
+          const std::int64_t slice = at / (rows * columns), i = at / columns % rows, j = at % columns;
+          equal &= turned[static_cast<std::size_t>((slice * columns + j) * rows + i)] ==
+                   values[static_cast<std::size_t>(at)];
+        }
+        CAPTURE(shape);
+        CHECK(equal);
+      }
+    }
 }
 
 TEST_CASE("softmax along a leading axis has the bits of the same lines as rows") {

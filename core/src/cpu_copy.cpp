@@ -62,6 +62,14 @@ Turn turn_of(const StridedWalk<2>& walk) {
   return {};
 }
 
+// Whether every step of the target but the one along `contiguous` is a number of whole cache lines.
+template <class T>
+bool steps_by_lines(const StridedWalk<2>& walk, int contiguous) {
+  for (int axis = 0; axis < walk.rank; ++axis)
+    if (axis != contiguous && walk.strides[1][static_cast<std::size_t>(axis)] % line_of<T> != 0) return false;
+  return true;
+}
+
 template <class T>
 void copy_turned(const T* source, T* target, const StridedWalk<2>& walk, const Turn& turn) {
   StridedWalk<2> rest;
@@ -74,16 +82,29 @@ void copy_turned(const T* source, T* target, const StridedWalk<2>& walk, const T
              column = static_cast<std::size_t>(turn.column_axis);
   const std::int64_t rows = walk.extents[row], columns = walk.extents[column];
   const std::int64_t source_step = walk.strides[0][column], target_step = walk.strides[1][row];
-  // Of the source, one cache line wide: a wider band leaves the cache before its lines are used up.
-  constexpr std::int64_t band = 64 / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t bands = (rows + band - 1) / band, all = rest.positions(rest.rank) * bands;
-  parallel_ranges(all, std::max<std::int64_t>(parallel_grain / (std::min(band, rows) * columns), 1),
+  // Blocks of the target's rows and columns: of the source, rows lie far apart and are read a part at a time.
+  constexpr std::int64_t height = 512, width = 8 * line_of<T>;
+  const std::int64_t row_blocks = divide_up(rows, height), column_blocks = divide_up(columns, width);
+  const std::int64_t blocks = row_blocks * column_blocks;
+  const std::int64_t block_size = std::min(height, rows) * std::min(width, columns);
+  // A target that would push all else out of the caches goes past them: its lines, written far apart, are
+  // else each waited for.
+  constexpr std::int64_t large = std::int64_t{6} << 20;
+  const bool lines =
+      reinterpret_cast<std::uintptr_t>(target) % 64 == 0 && steps_by_lines<T>(walk, turn.column_axis);
+  const auto turned =
+      rows * columns * rest.positions(rest.rank) * static_cast<std::int64_t>(sizeof(T)) >= large && lines
+          ? loops<T>().transpose_past_caches
+          : loops<T>().transpose;
+  parallel_ranges(rest.positions(rest.rank) * blocks, std::max<std::int64_t>(parallel_grain / block_size, 1),
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t task = begin; task < end; ++task) {
-                      const std::array<std::int64_t, 2> at = rest.offsets_at(rest.rank, task / bands);
-                      const std::int64_t first = task % bands * band;
-                      loops<T>().transpose(std::min(band, rows - first), columns, source + at[0] + first,
-                                           source_step, target + at[1] + first * target_step, target_step);
+                      const std::array<std::int64_t, 2> at = rest.offsets_at(rest.rank, task / blocks);
+                      const std::int64_t i = task % row_blocks * height;
+                      const std::int64_t j = task % blocks / row_blocks * width;
+                      turned(std::min(height, rows - i), std::min(width, columns - j),
+                             source + at[0] + i + j * source_step, source_step,
+                             target + at[1] + i * target_step + j, target_step);
                     }
                   });
 }

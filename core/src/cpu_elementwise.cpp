@@ -70,7 +70,7 @@ struct RowOperand {
 // that can be.
 template <class T>
 std::int64_t rows_in_tile(std::int64_t length) {
-  constexpr std::int64_t line = 64 / sizeof(T);
+  constexpr std::int64_t line = line_of<T>;
   const std::int64_t rows = std::max<std::int64_t>(tile_size / length, 1);
   const std::int64_t aligned = line / std::gcd(line, length);
   return rows > aligned ? rows - rows % aligned : rows;

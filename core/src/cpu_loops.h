@@ -5,6 +5,7 @@
 #include <array>
 
 #include "backend.h"
+#include "divide_up.h"
 
 namespace hypertape::detail {
 
@@ -31,8 +32,8 @@ struct Sharing {
   /// Pieces as even as whole cache lines allow: an uneven split leaves a thread waiting.
   std::int64_t piece(std::int64_t size) const noexcept {
     if (size <= least) return std::max<std::int64_t>(size, 1);
-    const std::int64_t pieces = (size + grain - 1) / grain;
-    return std::max<std::int64_t>(((size + pieces - 1) / pieces + 63) / 64 * 64, 64);
+    const std::int64_t pieces = divide_up(size, grain);
+    return std::max<std::int64_t>(divide_up(divide_up(size, pieces), 64) * 64, 64);
   }
 };
 

@@ -52,7 +52,7 @@ template <class T>
 void step_back_of_sgd(const SgdBackViews& step) {
   const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
   const std::int64_t size = step.bar_w.size;
-  const std::int64_t chunks = std::max<std::int64_t>((size + reduction_chunk - 1) / reduction_chunk, 1);
+  const std::int64_t chunks = std::max<std::int64_t>(divide_up(size, reduction_chunk), 1);
   ChunkSums<T> rates(step.rate_sum, chunks), momenta(step.momentum_sum, chunks);
   parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c) {
@@ -97,7 +97,7 @@ void step_of_adam(const AdamViews& step) {
 
 template <class T>
 void step_of_series(const SeriesViews& step) {
-  const std::int64_t size = step.x.size, chunks = (size + reduction_chunk - 1) / reduction_chunk;
+  const std::int64_t size = step.x.size, chunks = divide_up(size, reduction_chunk);
   std::vector<std::array<T, 4>> sums(static_cast<std::size_t>(chunks));
   parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c) {

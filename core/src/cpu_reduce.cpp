@@ -17,7 +17,7 @@ constexpr std::int64_t chunks_per_task = 8;
 template <class T, class Reduce>
 T reduce_chunks(std::int64_t size, const Reduce& reduce) {
   if (size <= chunk) return reduce(std::int64_t{0}, size);
-  const std::int64_t chunks = (size + chunk - 1) / chunk;
+  const std::int64_t chunks = divide_up(size, chunk);
   std::vector<T> partial(static_cast<std::size_t>(chunks));
   parallel_ranges(chunks, chunks_per_task, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c)
@@ -36,7 +36,7 @@ void sum_rows(const T* source, std::int64_t rows, std::int64_t row_step, std::in
   const std::int64_t rows_per_chunk =
       std::max<std::int64_t>(4 * chunk / std::max<std::int64_t>(columns, 1), 1);
   if (rows <= rows_per_chunk) return add(0, rows, target);
-  const std::int64_t chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
+  const std::int64_t chunks = divide_up(rows, rows_per_chunk);
   std::vector<T> partial(static_cast<std::size_t>(chunks * columns));
   parallel_ranges(chunks, 2, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c)

@@ -20,7 +20,7 @@ template <class T>
 std::int64_t rows_per_piece(std::int64_t rows, std::int64_t length) {
   constexpr std::int64_t grain = softmax_grain<T>;
   const std::int64_t pieces = std::max<std::int64_t>((rows * length + grain - 1) / grain, 1);
-  return std::max<std::int64_t>((rows + pieces - 1) / pieces, 1);
+  return std::max<std::int64_t>(divide_up(rows, pieces), 1);
 }
 
 // body(first row, rows)
@@ -98,8 +98,8 @@ struct Across {
   template <class Body>
   void share(std::int64_t size, const Body& body) const {
     constexpr std::int64_t grain = softmax_grain<T>, widest = SoftmaxLoops<T>::widest;
-    const std::int64_t groups = (beside + widest - 1) / widest;
-    const std::int64_t width = std::min(((beside + groups - 1) / groups + 15) / 16 * 16, beside);
+    const std::int64_t groups = divide_up(beside, widest);
+    const std::int64_t width = std::min(divide_up(divide_up(beside, groups), 16) * 16, beside);
     const std::int64_t all = size / (length * beside) * groups;
     const std::int64_t elements = length * width;
     parallel_ranges(all, std::max<std::int64_t>(grain / elements, 1),

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "divide_up.h"
 #include "fixed_point_kernels.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
@@ -188,7 +189,7 @@ void from_fixed(std::span<const std::int64_t> fixed, std::span<T> values) {
 
 std::uint64_t hash_fixed(std::span<const std::int64_t> fixed) {
   const auto size = static_cast<std::int64_t>(fixed.size());
-  std::vector<std::int64_t> pieces(static_cast<std::size_t>((size + hash_grain - 1) / hash_grain));
+  std::vector<std::int64_t> pieces(static_cast<std::size_t>(divide_up(size, hash_grain)));
   const FixedPointKernels& kernels = active_kernels();
   parallel_ranges(size, hash_grain, [&](std::int64_t begin, std::int64_t end) {
     pieces[static_cast<std::size_t>(begin / hash_grain)] =

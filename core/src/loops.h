@@ -7,6 +7,9 @@ namespace hypertape::detail {
 
 /// Elements of one partial sum of a long reduction.
 inline constexpr std::int64_t reduction_chunk = 16384;
+/// Elements of a cache line.
+template <class T>
+inline constexpr std::int64_t line_of = 64 / static_cast<std::int64_t>(sizeof(T));
 
 /// Sums run in fixed lanes, folded in a fixed tree, so that every ISA and alignment gives the same bits: n
 /// elements in blocks of 4 (float) or 2 (double) sets of 16 lanes, then in one set, the sets added up
@@ -25,6 +28,9 @@ struct Loops {
   /// target[i * target_step + j] = source[i + j * source_step] for i < rows, j < columns.
   void (*transpose)(std::int64_t rows, std::int64_t columns, const T* source, std::int64_t source_step,
                     T* target, std::int64_t target_step);
+  /// The same, not leaving the target in the caches: target and target_step are whole cache lines.
+  void (*transpose_past_caches)(std::int64_t rows, std::int64_t columns, const T* source,
+                                std::int64_t source_step, T* target, std::int64_t target_step);
   bool (*has_non_finite)(std::int64_t n, const T* x);
 };
 

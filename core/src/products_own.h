@@ -3,11 +3,10 @@
 
 #include <cstdint>
 
+#include "divide_up.h"
 #include "products.h"
 
 namespace hypertape::detail {
-
-inline constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// product() for k > 0, m > 0, n > 0 on the kernels of the active instruction set.
 template <class T>

@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -48,6 +48,18 @@ struct Pack {
     return x;
   }
   HYPERTAPE_ALWAYS_INLINE void store(T* to) const { std::memcpy(to, &v, sizeof v); }
+  /// Without reading the line or keeping it; `to` is aligned to a vector. See finish_past_caches.
+  HYPERTAPE_ALWAYS_INLINE void store_past_caches(T* to) const {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(v));
+#elif defined(__AVX2__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(v));
+#elif defined(__SSE2__)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(v));
+#else
+    store(to);
+#endif
+  }
 
   /// The first `count` elements, 0 to width; the others are `rest`, and their memory is not touched.
   HYPERTAPE_ALWAYS_INLINE static Pack load_part(const T* from, std::int64_t count, T rest) {
@@ -94,6 +106,13 @@ struct Pack {
 #endif
   }
 };
+
+/// Before another thread is told of what store_past_caches has written.
+HYPERTAPE_ALWAYS_INLINE void finish_past_caches() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
 
 template <class T>
 HYPERTAPE_ALWAYS_INLINE Pack<T> operator+(Pack<T> a, Pack<T> b) {
