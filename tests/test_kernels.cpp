@@ -200,6 +200,59 @@ TEST_CASE_TEMPLATE("turned blocks, in the caches and past them: every size aroun
       }
 }
 
+TEST_CASE_TEMPLATE("extremes: the first of equals, a NaN before every number, wherever they stand", T, float,
+                   double) {
+  const ht::detail::Loops<T>& loops = ht::detail::loops<T>();
+  const auto first_of = [](bool largest, std::int64_t n, std::int64_t step, const T* x) {
+    std::int64_t at = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const T element = x[i * step], best = x[at * step];
+      if (std::isnan(best)) break;
+      if (std::isnan(element) || (largest ? element > best : element < best)) at = i;
+    }
+    return at;
+  };
+  const auto expect_first = [&](const std::vector<T>& x) {
+    const auto n = static_cast<std::int64_t>(x.size());
+    for (const bool largest : {true, false})
+      REQUIRE(loops.extreme(largest, n, x.data()) == first_of(largest, n, 1, x.data()));
+  };
+  const T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  for (std::size_t n = 1; n <= 70; ++n) {
+    // Few numbers, so that each occurs several times; then something special at each place.
+    std::vector<T> x = sample<T>(n, -3, 3, static_cast<unsigned>(n));
+    for (T& element : x) element = std::round(element);
+    expect_first(x);
+    for (const T special : {infinity, -infinity, nan, T(-0.0)})
+      for (std::size_t i = 0; i < n; ++i) {
+        std::vector<T> y = x;
+        y[i] = special;
+        expect_first(y);
+        y[n - 1 - i / 2] = nan;
+        expect_first(y);
+      }
+    expect_first(std::vector<T>(n, -infinity));
+    expect_first(std::vector<T>(n, infinity));
+    expect_first(std::vector<T>(n, nan));
+  }
+  constexpr std::int64_t step = 130, length = 21;
+  std::vector<T> x = sample<T>(step * length, -3, 3);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = i % 97 == 5 ? nan : std::round(x[i]);
+  for (const std::int64_t lines : {1, 2, 7, 16, 31, 100, 127, 128})
+    for (const std::int64_t n : {1, 2, 5, 21})
+      for (const bool largest : {true, false}) {
+        std::vector<T> best(130, T(9));
+        std::vector<std::int64_t> places(130, -1);
+        loops.extremes_across(largest, lines, n, step, x.data(), best.data(), places.data());
+        for (std::int64_t j = 0; j < 130; ++j) {
+          const auto k = static_cast<std::size_t>(j);
+          const std::int64_t place = first_of(largest, n, step, x.data() + j);
+          REQUIRE(places[k] == (j < lines ? place : -1));
+          REQUIRE(alike(best[k], j < lines ? x[static_cast<std::size_t>(place * step + j)] : T(9)));
+        }
+      }
+}
+
 #if defined(__x86_64__)
 TEST_CASE_TEMPLATE("AVX2 and AVX-512 give the same bits", T, float, double) {
   namespace detail = ht::detail;

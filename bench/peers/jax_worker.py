@@ -37,6 +37,9 @@ def product(work, dtype):
 def operation(work, dtype):
     name, a, b, row = problem.operands(work)
     a, b, row = (jnp.asarray(part, dtype) for part in (a, b, row))
+    positive = jnp.abs(a) + 0.5
+    sums = max(len(a) // 10, 1)
+    shuffled, added = (jnp.asarray(problem.shuffled(len(a), n)) for n in (len(a), sums))
     function, *arguments = {
         "add": (jnp.add, a, b),
         "multiply": (jnp.multiply, a, b),
@@ -49,6 +52,18 @@ def operation(work, dtype):
         "softmax": (lambda x: jax.nn.softmax(x, 1), a),
         "add_row": (jnp.add, a, row),
         "copy_transposed": (jnp.transpose, a),
+        "divide": (jnp.divide, a, positive),
+        "log": (jnp.log, positive),
+        "sigmoid": (jax.nn.sigmoid, a),
+        "gelu": (lambda x: jax.nn.gelu(x, approximate=False), a),
+        "erf": (jax.lax.erf, a),
+        "sin": (jnp.sin, a),
+        "pow": (jnp.power, positive, b),
+        "max_rows": (lambda x: jnp.max(x, 1), a),
+        "log_softmax": (lambda x: jax.nn.log_softmax(x, 1), a),
+        "cumulative_sum": (lambda x: jnp.cumsum(x, 1), a),
+        "gather": (lambda x, rows: jnp.take(x, rows, axis=0), a, shuffled),
+        "scatter_add": (lambda x, rows: jnp.zeros((sums, x.shape[1]), x.dtype).at[rows].add(x), a, added),
     }[name]
     return {name: functools.partial(jax.jit(lambda *x: [function(*x)]), *arguments)}
 

@@ -158,6 +158,13 @@ struct Operands {
     b = {uniform(2, size, -1.0, 1.0), {size / columns, columns}};
     row = {uniform(3, columns, -1.0, 1.0), {columns}};
   }
+
+  /// Of each row, the one of `count` that it is gathered from or added to.
+  std::vector<std::int64_t> shuffled(std::int64_t count) const {
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(a.shape[0]));
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i) * 7919 % count;
+    return rows;
+  }
 };
 
 }  // namespace peers

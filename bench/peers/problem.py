@@ -151,3 +151,8 @@ def operands(work):
         uniform(2, size, -1.0, 1.0).reshape(shape),
         uniform(3, columns, -1.0, 1.0),
     )
+
+
+def shuffled(rows, count):
+    """Of each row, the one of `count` that it is gathered from or added to."""
+    return numpy.arange(rows) * 7919 % count

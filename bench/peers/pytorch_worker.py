@@ -24,6 +24,9 @@ def product(work, dtype):
 def operation(work, dtype):
     name, a, b, row = problem.operands(work)
     a, b, row = (torch.from_numpy(part).to(dtype) for part in (a, b, row))
+    positive = a.abs() + 0.5
+    sums = max(len(a) // 10, 1)
+    shuffled, added = (torch.from_numpy(problem.shuffled(len(a), n)) for n in (len(a), sums))
     call = {
         "add": lambda: a + b,
         "multiply": lambda: a * b,
@@ -36,6 +39,18 @@ def operation(work, dtype):
         "softmax": lambda: torch.softmax(a, 1),
         "add_row": lambda: a + row,
         "copy_transposed": lambda: a.t().contiguous(),
+        "divide": lambda: a / positive,
+        "log": lambda: torch.log(positive),
+        "sigmoid": lambda: torch.sigmoid(a),
+        "gelu": lambda: torch.nn.functional.gelu(a),
+        "erf": lambda: torch.erf(a),
+        "sin": lambda: torch.sin(a),
+        "pow": lambda: torch.pow(positive, b),
+        "max_rows": lambda: torch.amax(a, 1),
+        "log_softmax": lambda: torch.log_softmax(a, 1),
+        "cumulative_sum": lambda: torch.cumsum(a, 1),
+        "gather": lambda: torch.index_select(a, 0, shuffled),
+        "scatter_add": lambda: a.new_zeros(sums, a.shape[1]).index_add_(0, added, a),
     }[name]
     return {name: torch.inference_mode()(lambda: [call()])}
 

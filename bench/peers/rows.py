@@ -121,7 +121,8 @@ def products():
 # Matrices that each operation reads and writes.
 MOVED = {
     "add": 3, "multiply": 3, "relu": 2, "exp": 2, "tanh": 2, "sum": 1, "sum_rows": 1, "sum_columns": 1,
-    "softmax": 2, "add_row": 2, "copy_transposed": 2,
+    "softmax": 2, "add_row": 2, "copy_transposed": 2, "divide": 3, "log": 2, "sigmoid": 2, "gelu": 2, "erf": 2,
+    "sin": 2, "pow": 3, "max_rows": 1, "log_softmax": 2, "cumulative_sum": 2, "gather": 2, "scatter_add": 1,
 }  # fmt: skip
 
 

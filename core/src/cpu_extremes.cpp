@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cpu_lines.h"
+#include "loops.h"
 
 namespace hypertape::detail {
 namespace {
@@ -17,6 +18,7 @@ bool beats(T x, T best) {
 
 template <bool largest, class T>
 std::int64_t best_of_run(const T* x, std::int64_t step, std::int64_t begin, std::int64_t end) {
+  if (step == 1) return begin + loops<T>().extreme(largest, end - begin, x + begin);
   std::int64_t at = begin;
   T best = x[begin * step];
   for (std::int64_t i = begin + 1; i < end; ++i)
@@ -58,22 +60,27 @@ void for_each_extreme(const View& source, int axis, const View& target, const Wr
           return write(at[1], x[i * step], i);
         }
         // Neighbouring lines together, so that memory is read in its order.
-        constexpr std::int64_t width = 128;
+        constexpr std::int64_t width = Loops<T>::widest;
+        const bool beside = steps[0] == 1 && length < std::int64_t{1} << 31;
         lines.inner.for_runs(begin, end, [&](const std::array<std::int64_t, 2>& offset, std::int64_t count) {
           for (std::int64_t first = 0; first < count; first += width) {
             const std::int64_t n = std::min(width, count - first);
             const T* run = x + offset[0] + first * steps[0];
             T best[width];
             std::int64_t place[width] = {};
-            for (std::int64_t j = 0; j < n; ++j) best[j] = run[j * steps[0]];
-            for (std::int64_t i = 1; i < length; ++i)
-              for (std::int64_t j = 0; j < n; ++j) {
-                const T candidate = run[i * step + j * steps[0]];
-                if (beats<largest>(candidate, best[j])) {
-                  best[j] = candidate;
-                  place[j] = i;
+            if (beside) {
+              loops<T>().extremes_across(largest, n, length, step, run, best, place);
+            } else {
+              for (std::int64_t j = 0; j < n; ++j) best[j] = run[j * steps[0]];
+              for (std::int64_t i = 1; i < length; ++i)
+                for (std::int64_t j = 0; j < n; ++j) {
+                  const T candidate = run[i * step + j * steps[0]];
+                  if (beats<largest>(candidate, best[j])) {
+                    best[j] = candidate;
+                    place[j] = i;
+                  }
                 }
-              }
+            }
             for (std::int64_t j = 0; j < n; ++j)
               write(at[1] + offset[1] + (first + j) * steps[1], best[j], place[j]);
           }

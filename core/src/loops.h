@@ -32,6 +32,13 @@ struct Loops {
   void (*transpose_past_caches)(std::int64_t rows, std::int64_t columns, const T* source,
                                 std::int64_t source_step, T* target, std::int64_t target_step);
   bool (*has_non_finite)(std::int64_t n, const T* x);
+  /// The place of the first of the largest elements, or of the smallest; a NaN beats every number. n > 0.
+  std::int64_t (*extreme)(bool largest, std::int64_t n, const T* x);
+  /// The same for lines side by side, element i of line j at i * step + j: 0 < lines <= widest and
+  /// 0 < n < 2^31. `best` gets the elements.
+  static constexpr std::int64_t widest = 128;
+  void (*extremes_across)(bool largest, std::int64_t lines, std::int64_t n, std::int64_t step, const T* x,
+                          T* best, std::int64_t* places);
 };
 
 /// Rows of `n` >= 1 contiguous elements. Outputs may be the inputs.

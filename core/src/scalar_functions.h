@@ -2,8 +2,8 @@
 // and alone, on AVX2 and AVX-512; no branches, no library. All vectorise from AVX2 on; SSE2, which has no
 // 64-bit comparison of integers, runs pow, sin, cos and atan2 one by one.
 //
-// pow, sin, cos and atan2 of a float are computed as a double and rounded once; what nets spend their time in
-// has coefficients of its own for floats.
+// pow, sin, cos and atan2 of a float are computed in double and rounded once, the first three by shorter
+// polynomials than those of a double; what nets spend their time in has coefficients of its own for floats.
 //
 // Largest errors in ulp over some 10^6 numbers, double and float (with fma too for expm1 to softplus and
 // sin):
@@ -138,20 +138,22 @@ HYPERTAPE_ALWAYS_INLINE bool is_integer(T x) {
 
 /// x^y from |x|^y, which matters for 0 < |x| < infinity and |y| <= 2^65 only: beyond, all but 1 over- or
 /// underflows. The rest as in C.
-HYPERTAPE_ALWAYS_INLINE double signed_power(double x, double y, double power) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  const double base = math::abs(x), exponent = math::abs(y);
-  const bool ends = (base == 0.0) | (base == infinity) | (exponent > 0x1p65);
-  const double end = (base > 1.0) == (y > 0.0) ? infinity : 0.0;
-  const double inside = ends ? end : power;
-  const double magnitude = base == 1.0 ? 1.0 : inside;
-  const bool integer = is_integer(exponent), odd = integer & !is_integer(0.5 * exponent);
-  const bool negative = (to_bits(x) >> 63) != 0;
-  const double value = (negative & odd) ? -magnitude : magnitude;
-  const bool complex = (x < 0.0) & !integer & (base < infinity);
-  const double real = complex ? std::numeric_limits<double>::quiet_NaN() : value;
-  const double passed = ((x != x) | (y != y)) ? x + y : real;
-  return ((x == 1.0) | (y == 0.0)) ? 1.0 : passed;
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T signed_power(T x, T y, T power) {
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  constexpr int sign_bit = 8 * static_cast<int>(sizeof(T)) - 1;
+  const T base = math::abs(x), exponent = math::abs(y);
+  const bool ends = (base == T(0)) | (base == infinity) | (exponent > T(0x1p65));
+  const T end = (base > T(1)) == (y > T(0)) ? infinity : T(0);
+  const T inside = ends ? end : power;
+  const T magnitude = base == T(1) ? T(1) : inside;
+  const bool integer = is_integer(exponent), odd = integer & !is_integer(T(0.5) * exponent);
+  const bool negative = (to_bits(x) >> sign_bit) != 0;
+  const T value = (negative & odd) ? -magnitude : magnitude;
+  const bool complex = (x < T(0)) & !integer & (base < infinity);
+  const T real = complex ? std::numeric_limits<T>::quiet_NaN() : value;
+  const T passed = ((x != x) | (y != y)) ? x + y : real;
+  return ((x == T(1)) | (y == T(0))) ? T(1) : passed;
 }
 
 /// x = quadrant pi/2 + (r + low), |r| <= pi/4, the quadrant modulo 4 in the lowest bits. The parts of pi/2
@@ -188,6 +190,74 @@ HYPERTAPE_ALWAYS_INLINE double sine_or_cosine(const Angle& angle, Bits<double> q
   const double cosine = leading + (((1.0 - leading) - half) + ((z * z) * cosine_tail - r * angle.low));
   const double value = (quadrant & 1) ? cosine : sine;
   return from_bits<double>(to_bits(value) ^ ((quadrant & 2) << 62));
+}
+
+/// The same for a float: |low| is beneath notice.
+struct FloatAngle {
+  double r;
+  Bits<double> quadrant;
+};
+
+HYPERTAPE_ALWAYS_INLINE FloatAngle reduce_angle(float x) {
+#if HYPERTAPE_FMA
+  // The products are exact, so that what is left of x keeps 53 bits however much cancels.
+  constexpr double magic = Format<double>::round_magic;
+  const double shifted = fused(static_cast<double>(x), 0x1.45f306dc9c883p-1, magic);
+  const double k = shifted - magic;
+  const double rest = fused(k, -0x1.921fb54442d18p+0, static_cast<double>(x));
+  return {fused(k, -0x1.1a62633145c07p-54, rest), to_bits(shifted)};
+#else
+  const Angle angle = reduce_angle(static_cast<double>(x));
+  return {angle.r, angle.quadrant};
+#endif
+}
+
+/// sin(r) and cos(r), to 2^-37.5 and 2^-42.9.
+HYPERTAPE_ALWAYS_INLINE float sine_or_cosine(float x, Bits<double> turn) {
+  const auto [r, quadrant] = reduce_angle(x);
+  const double z = r * r;
+  const double sine_tail = polynomial(z, -0x1.5555554c70f8dp-3, 0x1.11110869c19a1p-7, -0x1.a00f7ea4f6b85p-13,
+                                      0x1.6cd1d2a1d85d9p-19);
+  const double cosine_tail = polynomial(z, 0x1.5555554ed8f0bp-5, -0x1.6c16b8297359fp-10,
+                                        0x1.a010de638691dp-16, -0x1.241e85423328dp-22);
+  const double sine = fused(r * z, sine_tail, r);
+  const double cosine = fused(z * z, cosine_tail, 1.0 - 0.5 * z);
+  const Bits<double> place = quadrant + turn;
+  const double value = (place & 1) ? cosine : sine;
+  const auto signed_value = static_cast<float>(from_bits<double>(to_bits(value) ^ ((place & 2) << 62)));
+  return math::abs(x) <= static_cast<float>(largest_angle) ? signed_value
+                                                           : std::numeric_limits<float>::quiet_NaN();
+}
+
+/// base^y for floats 0 < base < infinity, before the rounding to a float: to 2^-37 of it.
+HYPERTAPE_ALWAYS_INLINE double float_power(float base, float y) {
+  using F = Format<double>;
+  constexpr Bits<double> mantissa = (Bits<double>(1) << F::mantissa_bits) - 1;
+  // As split_exponent; no float is a denormal double.
+  const Bits<double> moved = to_bits(static_cast<double>(base)) + (F::one - F::sqrt_half);
+  const double f = from_bits<double>((moved & mantissa) + F::sqrt_half) - 1.0;
+  constexpr double integer_magic = F::round_magic, bias = F::bias;
+  const double exponent =
+      (from_bits<double>((moved >> F::mantissa_bits) | to_bits(integer_magic)) - integer_magic) - bias;
+  const double s = f / (2.0 + f), z = s * s;
+  // 2 atanh(s) / (s ln 2) in z for |s| <= 3 - sqrt(8): to 2^-45.1.
+  const double logarithm =
+      fused(s,
+            polynomial(z, 0x1.71547652b8251p+1, 0x1.ec709dc53c9c5p-1, 0x1.2776c292fc63ap-1,
+                       0x1.a61a2f0212b76p-2, 0x1.47954c97fafefp-2, 0x1.21b17bb807049p-2),
+            exponent);
+
+  // Beyond these bounds the power rounds to zero or infinity.
+  const double product = static_cast<double>(y) * logarithm;
+  const double above = product < -160.0 ? -160.0 : product, x = above > 130.0 ? 130.0 : above;
+  constexpr double magic = F::round_magic + bias;
+  const double shifted = x + magic;
+  const double r = x - (shifted - magic);
+  // (2^r - 1) / r for |r| <= 1/2: 2^r to 2^-40.2.
+  const double slope =
+      polynomial(r, 0x1.62e42fef89c65p-1, 0x1.ebfbdff8ee2cfp-3, 0x1.c6b08dcef1f0ep-5, 0x1.3b2ab5ed248c8p-7,
+                 0x1.5d874ce15dd76p-10, 0x1.430aa8d04a1cbp-13, 0x1.00d86cba0ae65p-16, 0x1.61c4d815af1d2p-20);
+  return fused(r, slope, 1.0) * from_bits<double>(to_bits(shifted) << F::mantissa_bits);
 }
 
 /// Phi(-v) exp(v^2/2) of the normal distribution, 0 <= v <= 40, to 2^-55.9.
@@ -343,9 +413,7 @@ HYPERTAPE_ALWAYS_INLINE double pow(double x, double y) {
   return detail::signed_power(x, y, power);
 }
 HYPERTAPE_ALWAYS_INLINE float pow(float x, float y) {
-  const double base = x, exponent = y;
-  return static_cast<float>(
-      detail::signed_power(base, exponent, math::exp(exponent * math::log(math::abs(base)))));
+  return detail::signed_power(x, y, static_cast<float>(detail::float_power(math::abs(x), y)));
 }
 
 /// NaN beyond |x| = 2^30.
@@ -360,8 +428,11 @@ HYPERTAPE_ALWAYS_INLINE double cos(double x) {
   const double value = detail::sine_or_cosine(angle, angle.quadrant + 1);
   return math::abs(x) <= detail::largest_angle ? value : std::numeric_limits<double>::quiet_NaN();
 }
-HYPERTAPE_ALWAYS_INLINE float sin(float x) { return static_cast<float>(math::sin(static_cast<double>(x))); }
-HYPERTAPE_ALWAYS_INLINE float cos(float x) { return static_cast<float>(math::cos(static_cast<double>(x))); }
+HYPERTAPE_ALWAYS_INLINE float sin(float x) {
+  const float value = detail::sine_or_cosine(x, 0);
+  return math::abs(x) < 0x1p-13f ? x : value;
+}
+HYPERTAPE_ALWAYS_INLINE float cos(float x) { return detail::sine_or_cosine(x, 1); }
 
 /// The angle of (x, y) in [-pi, pi], zeros and infinities as in C. With t = min/max of the magnitudes, or
 /// (t - 1) / (t + 1) where t > tan(pi/8), it is m pi/4 plus or minus atan(t).

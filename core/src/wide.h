@@ -186,6 +186,26 @@ HYPERTAPE_ALWAYS_INLINE Pack<T> larger(Pack<T> a, Pack<T> b) {
 #endif
 }
 
+/// Bit i says whether elements i are equal; a NaN equals nothing.
+template <class T>
+HYPERTAPE_ALWAYS_INLINE unsigned equal_lanes(Pack<T> a, Pack<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ);
+  else
+    return _mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4)
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)));
+  else
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)));
+#else
+  unsigned lanes = 0;
+  for (int i = 0; i < Pack<T>::width; ++i) lanes |= static_cast<unsigned>(a.v[i] == b.v[i]) << i;
+  return lanes;
+#endif
+}
+
 template <class T>
 HYPERTAPE_ALWAYS_INLINE typename Pack<T>::Bits bits_of(Pack<T> x) {
   return __builtin_bit_cast(typename Pack<T>::Bits, x.v);

@@ -14,6 +14,10 @@ peers::Work operation(const std::string& work, Dtype dtype) {
   const std::string& name = operands.name;
   const Tensor a = tensor(operands.a, dtype), b = tensor(operands.b, dtype);
   const Tensor row = tensor(operands.row, dtype);
+  const Tensor positive = abs(a) + 0.5;
+  const std::int64_t rows = a.shape()[0], columns = a.shape()[1], sums = std::max<std::int64_t>(rows / 10, 1);
+  const auto indices = [&](std::int64_t count) { return Tensor::from(operands.shuffled(count), {rows}); };
+  const Tensor shuffled = indices(rows), added = indices(sums);
   const auto of = [&](auto function) {
     return Kept().add(name, [function] { return TensorList{function()}; }).work();
   };
@@ -28,6 +32,18 @@ peers::Work operation(const std::string& work, Dtype dtype) {
   if (name == "softmax") return of([=] { return softmax(a); });
   if (name == "add_row") return of([=] { return a + row; });
   if (name == "copy_transposed") return of([=] { return contiguous(transpose(a)); });
+  if (name == "divide") return of([=] { return a / positive; });
+  if (name == "log") return of([=] { return log(positive); });
+  if (name == "sigmoid") return of([=] { return sigmoid(a); });
+  if (name == "gelu") return of([=] { return gelu(a); });
+  if (name == "erf") return of([=] { return erf(a); });
+  if (name == "sin") return of([=] { return sin(a); });
+  if (name == "pow") return of([=] { return pow(positive, b); });
+  if (name == "max_rows") return of([=] { return max(a, {1}); });
+  if (name == "log_softmax") return of([=] { return log_softmax(a); });
+  if (name == "cumulative_sum") return of([=] { return cumulative_sum(a, 1); });
+  if (name == "gather") return of([=] { return index_select(a, 0, shuffled); });
+  if (name == "scatter_add") return of([=] { return scatter_add({sums, columns}, 0, added, a); });
   throw std::invalid_argument("unknown operation " + name);
 }
 

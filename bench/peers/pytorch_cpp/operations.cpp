@@ -21,6 +21,10 @@ peers::Work operation(const std::string& work, torch::Dtype dtype) {
   const std::string& name = operands.name;
   const torch::Tensor a = tensor(operands.a, dtype), b = tensor(operands.b, dtype);
   const torch::Tensor row = tensor(operands.row, dtype);
+  const torch::Tensor positive = a.abs() + 0.5;
+  const std::int64_t sums = std::max<std::int64_t>(a.size(0) / 10, 1);
+  const torch::Tensor shuffled = torch::tensor(operands.shuffled(a.size(0))),
+                      added = torch::tensor(operands.shuffled(sums));
   const auto of = [&](auto function) {
     return Kept()
         .add(name,
@@ -41,6 +45,19 @@ peers::Work operation(const std::string& work, torch::Dtype dtype) {
   if (name == "softmax") return of([=] { return torch::softmax(a, 1); });
   if (name == "add_row") return of([=] { return a + row; });
   if (name == "copy_transposed") return of([=] { return a.t().contiguous(); });
+  if (name == "divide") return of([=] { return a / positive; });
+  if (name == "log") return of([=] { return torch::log(positive); });
+  if (name == "sigmoid") return of([=] { return torch::sigmoid(a); });
+  if (name == "gelu") return of([=] { return torch::gelu(a); });
+  if (name == "erf") return of([=] { return torch::erf(a); });
+  if (name == "sin") return of([=] { return torch::sin(a); });
+  if (name == "pow") return of([=] { return torch::pow(positive, b); });
+  if (name == "max_rows") return of([=] { return torch::amax(a, 1); });
+  if (name == "log_softmax") return of([=] { return torch::log_softmax(a, 1); });
+  if (name == "cumulative_sum") return of([=] { return torch::cumsum(a, 1); });
+  if (name == "gather") return of([=] { return torch::index_select(a, 0, shuffled); });
+  if (name == "scatter_add")
+    return of([=] { return torch::zeros({sums, a.size(1)}, a.options()).index_add_(0, added, a); });
   throw std::invalid_argument("unknown operation " + name);
 }
 
