@@ -5,15 +5,23 @@ namespace hypertape::detail {
 
 namespace {
 
-// One after the other, an addition waits for the one before: several lines wait together.
-constexpr std::int64_t together = 4;
-
-template <class T>
-void sum_lines(const std::array<const T*, together>& x, std::int64_t source_step,
-               const std::array<T*, together>& y, std::int64_t target_step, std::int64_t length) {
-  T totals[together] = {};
-  for (std::int64_t i = 0; i < length; ++i)
-    for (std::size_t k = 0; k < together; ++k) y[k][i * target_step] = totals[k] += x[k][i * source_step];
+// Lines [begin, end), `together` at a time: alone, each addition would wait for the one before.
+template <std::size_t together, class T>
+void sum_lines(const StridedWalk<2>& lines, std::int64_t begin, std::int64_t end, std::int64_t length,
+               const T* x, std::int64_t source_step, T* y, std::int64_t target_step) {
+  for (std::int64_t line = begin; line < end; line += static_cast<std::int64_t>(together)) {
+    const T* from[together];
+    T* to[together];
+    for (std::size_t k = 0; k < together; ++k) {  // where there are fewer, the last one several times
+      const auto at = lines.offsets_at(lines.rank, std::min(line + static_cast<std::int64_t>(k), end - 1));
+      from[k] = x + at[0];
+      to[k] = y + at[1];
+    }
+    T totals[together] = {};
+    for (std::int64_t i = 0; i < length; ++i)
+      for (std::size_t k = 0; k < together; ++k)
+        to[k][i * target_step] = totals[k] += from[k][i * source_step];
+  }
 }
 
 }  // namespace
@@ -29,21 +37,14 @@ void cumulative_sums(const View& source, int axis, bool reverse, const View& tar
   const T* const x_first = source.as<T>() + first * source.strides[axis];
   T* const y_first = target.as<T>() + first * target.strides[axis];
   if (lines.inner.rank == 0) {
-    const std::int64_t count = lines.outer.positions(lines.outer.rank);
-    parallel_ranges(
-        count, std::max<std::int64_t>(16384 / length, 1), [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t line = begin; line < end; line += together) {
-            std::array<const T*, together> x;
-            std::array<T*, together> y;
-            for (std::size_t k = 0; k < together; ++k) {  // where there are fewer, the last one several times
-              const auto at = lines.outer.offsets_at(lines.outer.rank,
-                                                     std::min(line + static_cast<std::int64_t>(k), end - 1));
-              x[k] = x_first + at[0];
-              y[k] = y_first + at[1];
-            }
-            sum_lines(x, source_step, y, target_step, length);
-          }
-        });
+    // Stores to several lines in turn keep up with the caches, but not with memory.
+    constexpr std::int64_t large = std::int64_t{1} << 22;
+    const bool in_caches = target.size * static_cast<std::int64_t>(sizeof(T)) <= large;
+    parallel_ranges(lines.outer.positions(lines.outer.rank), std::max<std::int64_t>(16384 / length, 1),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      const auto sum = in_caches ? sum_lines<4, T> : sum_lines<8 / sizeof(T), T>;
+                      sum(lines.outer, begin, end, length, x_first, source_step, y_first, target_step);
+                    });
     return;
   }
   const bool unit = steps[0] == 1 && steps[1] == 1;

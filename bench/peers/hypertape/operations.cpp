@@ -17,7 +17,7 @@ peers::Work operation(const std::string& work, Dtype dtype) {
   const Tensor positive = abs(a) + 0.5;
   const std::int64_t rows = a.shape()[0], columns = a.shape()[1], sums = std::max<std::int64_t>(rows / 10, 1);
   const auto indices = [&](std::int64_t count) { return Tensor::from(operands.shuffled(count), {rows}); };
-  const Tensor shuffled = indices(rows), added = indices(sums);
+  const Tensor shuffled = indices(rows), each_column = expand(unsqueeze(indices(sums), 1), a.shape());
   const auto of = [&](auto function) {
     return Kept().add(name, [function] { return TensorList{function()}; }).work();
   };
@@ -43,7 +43,7 @@ peers::Work operation(const std::string& work, Dtype dtype) {
   if (name == "log_softmax") return of([=] { return log_softmax(a); });
   if (name == "cumulative_sum") return of([=] { return cumulative_sum(a, 1); });
   if (name == "gather") return of([=] { return index_select(a, 0, shuffled); });
-  if (name == "scatter_add") return of([=] { return scatter_add({sums, columns}, 0, added, a); });
+  if (name == "scatter_add") return of([=] { return scatter_add({sums, columns}, 0, each_column, a); });
   throw std::invalid_argument("unknown operation " + name);
 }
 
