@@ -238,6 +238,55 @@ TEST_CASE("linear: right-hand sides whose squares overflow or vanish") {
   }
 }
 
+TEST_CASE("linear: a series' numbers whose squares overflow, vanish or lose their bits") {
+  struct Range {
+    ht::Dtype dtype;
+    int small, denormal, large;  ///< exponents of 2: squares 0, of a few bits, infinite
+    double rounding;
+  };
+  for (const Range& range :
+       {Range{ht::Dtype::float32, -100, -72, 70, 1e-6}, Range{ht::Dtype::float64, -600, -535, 520, 1e-14}}) {
+    CAPTURE(range.dtype);
+    const auto two = [&](int exponent) { return std::ldexp(1.0, exponent); };
+    const auto vector = [&](std::initializer_list<double> values) {
+      return TensorList{ladder::converted(Tensor::from(values), range.dtype)};
+    };
+    // Powers of two change no bits of a product, nor then of a ratio.
+    const auto a = by_matrix(ladder::converted(definite, range.dtype));
+    for (const double momentum : {0.0, 0.5}) {
+      const ht::bilevel::NeumannOptions options{.rate = 0.2, .terms = 6, .momentum = momentum};
+      const std::vector<double> expected =
+          ht::bilevel::neumann_series(a, vector({1.0, -2.0, 0.5}), options).residuals;
+      for (const int exponent : {range.small, range.denormal, range.large}) {
+        CAPTURE(exponent);
+        const double s = two(exponent);
+        const auto series = ht::bilevel::neumann_series(a, vector({s, -2.0 * s, 0.5 * s}), options);
+        REQUIRE(series.residuals.size() == expected.size());
+        for (std::size_t i = 0; i < expected.size(); ++i)
+          CHECK(std::abs(series.residuals[i] - expected[i]) <= range.rounding * expected[i]);
+      }
+    }
+
+    // What x'Ax counts as negative depends on |x| and |A x|. The first term is x = b.
+    const auto indefinite = [&](double factor, bool exchanged, const TensorList& b) {
+      const Tensor matrix = exchanged ? Tensor::from({0.0, factor, factor, 0.0}, {2, 2})
+                                      : Tensor::from({factor, 0.0, 0.0, factor}, {2, 2});
+      return ht::bilevel::neumann_series(by_matrix(ladder::converted(matrix, range.dtype)), b,
+                                         {.rate = 1.0, .terms = 1})
+          .indefinite;
+    };
+    const bool wide = range.dtype == ht::Dtype::float64;
+    // Zero but for rounding: -2 s^2 e beside |x| |A x| = s^2.
+    const double s = two(range.large), e = two(wide ? -60 : -40);
+    CHECK_FALSE(indefinite(1.0, true, vector({1.0, -e})));
+    CHECK_FALSE(indefinite(1.0, true, vector({s, -s * e})));
+    CHECK_FALSE(indefinite(two(range.small), true, vector({1.0, -e})));
+    // Negative, of an x whose squares vanish.
+    CHECK(indefinite(-1.0, false, vector({1.0, -e})));
+    CHECK(indefinite(-two(wide ? 400 : 60), false, vector({two(wide ? -600 : -80), 0.0})));
+  }
+}
+
 TEST_CASE("linear: momentum that overshoots at first is no divergence") {
   const auto one = [](const TensorList& x) { return TensorList{x[0] * 1.0}; };
   const TensorList b = {Tensor::from({1.0})};

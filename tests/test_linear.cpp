@@ -208,6 +208,14 @@ TEST_CASE("products write their pieces of a flat gradient, which has the bits of
     return penalty + other + net(w);
   };
   expect_pieces(used_before, [&](const TensorList& at) { return used_before(ht::unflatten(at[0], shapes)); });
+  // The sum that a product has left, taken up by a checkpoint, which keeps it where it is recorded.
+  const auto taken_up = [&](const TensorList& w) {
+    const Tensor other = ht::checkpoint(
+        [x](const TensorList& inside) { return ht::sum(ht::square(ht::matmul(ht::tanh(x), inside[0]))); },
+        TensorList{w[0]});
+    return other + net(w);
+  };
+  expect_pieces(taken_up, [&](const TensorList& at) { return taken_up(ht::unflatten(at[0], shapes)); });
   const auto first_only = [&](const TensorList& w) { return ht::sum(ht::square(ht::matmul(x, w[0]))); };
   const Tensor gradient = ht::grad(
       [&](const TensorList& at) { return first_only(ht::unflatten(at[0], shapes)); }, TensorList{flat})[0];
@@ -237,10 +245,15 @@ TEST_CASE("products write their pieces of a flat gradient, which has the bits of
     }
   }
 
-  // Pieces beside the vector would be a second one.
-  const ht::PeakScope peak;
-  ht::grad(of_flat, TensorList{flat});
-  CHECK(static_cast<double>(peak.peak_bytes()) < 1.5 * static_cast<double>(flat.size()) * sizeof(double));
+  // Pieces beside the vector would be a second one, also behind an inner scope.
+  const auto inside = [&](const TensorList& at) { return ht::vjp(net, ht::unflatten(at[0], shapes)).first; };
+  CHECK(same_bits(ht::grad(inside, TensorList{flat}), ht::grad(of_flat, TensorList{flat})));
+  for (const bool nested : {false, true}) {
+    CAPTURE(nested);
+    const ht::PeakScope peak;
+    nested ? ht::grad(inside, TensorList{flat}) : ht::grad(of_flat, TensorList{flat});
+    CHECK(static_cast<double>(peak.peak_bytes()) < 1.5 * static_cast<double>(flat.size()) * sizeof(double));
+  }
 }
 
 TEST_CASE("linear: derivatives with respect to the direction of a tangent") {

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <functional>
+#include <iterator>
 
 #include "hypertape/hypertape.h"
 #include "ladder.h"
@@ -142,6 +143,31 @@ TEST_CASE("a tensor of an ended scope can still serve a newer one") {
       ht::grad([&, &pull = pullback](const Tensor& u) { return ht::sum(pull(ht::sum(u * leaked))); }, z);
   REQUIRE(g.defined());
   CHECK(ladder::difference({g}, {ht::sum(ht::stop_gradient(leaked)) * ht::stop_gradient(leaked)}) <= 1e-13);
+}
+
+TEST_CASE("gradients that arrive behind inner scopes are added up as if these were not there") {
+  // (1 + 1e16) - 1e16 = 0, while 1 + (1e16 - 1e16) = 1: the order shows.
+  using Function = std::function<Tensor(const Tensor&)>;
+  const Function two = [](const Tensor& z) {
+    const Tensor first = z * -1e16;
+    return first + z * 1e16;
+  };
+  const Function checkpointed = [two](const Tensor& z) { return ht::checkpoint(two, z); };
+  const auto within = [](const Function& f) -> Function {
+    return [f](const Tensor& z) { return ht::vjp(f, z).first; };
+  };
+  const Function functions[] = {two,          within(two),          within(within(two)),
+                                checkpointed, within(checkpointed), within(within(checkpointed))};
+  for (std::size_t i = 0; i < std::size(functions); ++i) {
+    CAPTURE(i);
+    const Tensor g = ht::grad(
+        [&](const Tensor& x) {
+          const Tensor first = functions[i](x);
+          return ht::sum(first + x * 1.0);
+        },
+        positive(3, 1));
+    CHECK(same_bits(g, Tensor::zeros({3})));
+  }
 }
 
 #if !defined(HYPERTAPE_STD_THREADS)

@@ -46,6 +46,15 @@ Level level() {
   return {now.live_bytes, now.live_blocks};
 }
 
+// Above the size from which a rule looks for the sum that its gradient will join.
+constexpr std::int64_t many = 2000;
+
+// d tanh / dx, which one pass of a kernel adds to such a sum.
+Tensor slope(const Tensor& x) {
+  const Tensor y = ht::tanh(x);
+  return 1.0 - y * y;
+}
+
 }  // namespace
 
 TEST_CASE(
@@ -347,4 +356,111 @@ TEST_CASE("donated operands inside functions that are differentiated give the sa
   pullback(v);
   CHECK(same_bits(pullback(v), v + v));
   CHECK(same_bits(v, sample({64}, -1, 1, 4)));
+}
+
+TEST_CASE("a gradient joins a sum in place only where nobody else can see the sum") {
+  const Tensor x = sample({many}, -1, 1, 1), c = sample({many}, -1, 1, 2);
+  const Tensor kept = ladder::converted(c, ht::Dtype::float64), expected = c + slope(x);
+  SUBCASE("the sum is the gradient of another variable too") {
+    const TensorList gradients = grad(
+        [&](const TensorList& at) {
+          const Tensor first = ht::sum(ht::tanh(at[0]));
+          return first + ht::dot(c, at[0] + at[1]);
+        },
+        TensorList{x, c});
+    CHECK(ladder::difference({gradients[0]}, {expected}) <= 1e-15 * ladder::norm({expected}));
+    CHECK(same_bits(gradients[1], c));
+  }
+  SUBCASE("the sum is the caller's cotangent") {
+    const auto pullback = vjp(
+                              [](const TensorList& at) {
+                                return TensorList{ht::tanh(at[0]), at[0]};
+                              },
+                              TensorList{x})
+                              .second;
+    for (int again = 0; again < 2; ++again)
+      CHECK(ladder::difference(pullback({Tensor::ones({many}), c}), {expected}) <=
+            1e-15 * ladder::norm({expected}));
+  }
+  SUBCASE("the sum is a view of the caller's cotangent") {
+    const Tensor table = ht::reshape(c, {many / 50, 50});
+    const auto both = [](const TensorList& at) {
+      const Tensor first = ht::tanh(at[0]);
+      return TensorList{first, ht::reshape(at[0], {many / 50, 50})};
+    };
+    const TensorList gradient = vjp(both, TensorList{x}).second({Tensor::ones({many}), table});
+    CHECK(ladder::difference(gradient, {expected}) <= 1e-15 * ladder::norm({expected}));
+  }
+  SUBCASE("the sum is the caller's tangent") {
+    const auto linear = ht::linearize(
+                            [](const Tensor& at) {
+                              const Tensor first = ht::tanh(at);
+                              return first + at;
+                            },
+                            x)
+                            .second;
+    const Tensor pushed = c + c * slope(x);
+    for (int again = 0; again < 2; ++again)
+      CHECK(ladder::difference({linear(c)}, {pushed}) <= 1e-15 * ladder::norm({pushed}));
+  }
+  CHECK(same_bits(c, kept));
+}
+
+TEST_CASE("a gradient does not join a sum in place whose elements share memory, or that is foreign") {
+  const Tensor x = sample({many}, -1, 1, 1);
+  const auto after_tanh = [&](const auto& rest) {
+    return grad(
+        [&](const Tensor& at) {
+          const Tensor first = ht::sum(ht::tanh(at));
+          return first + rest(at);
+        },
+        x);
+  };
+  // One number stands for all.
+  const Tensor threes = 3.0 + slope(x);
+  CHECK(ladder::difference({after_tanh([](const Tensor& at) { return 3.0 * ht::sum(at); })}, {threes}) <=
+        1e-15 * ladder::norm({threes}));
+
+  const std::vector<double> memory(static_cast<std::size_t>(many), 2.0);
+  const auto doubled = [&](const Tensor& at) {
+    return ht::custom_vjp("doubled", {at}, [&](const TensorList& plain) -> ht::CustomVjp {
+      return {{2.0 * ht::sum(plain[0])}, [&](const TensorList&) {
+                return TensorList{Tensor::wrap(std::span<const double>(memory), {many}, nullptr)};
+              }};
+    })[0];
+  };
+  const Tensor twos = 2.0 + slope(x);
+  CHECK(ladder::difference({after_tanh(doubled)}, {twos}) <= 1e-15 * ladder::norm({twos}));
+  CHECK(memory == std::vector<double>(static_cast<std::size_t>(many), 2.0));
+}
+
+TEST_CASE("a gradient that joins a sum of outer variables leaves them their derivatives") {
+  const Tensor x = sample({many}, -1, 1, 1), u = sample({many}, -1, 1, 2), v = sample({many}, -1, 1, 3);
+  // u + slope(x), of which only the first part depends on u.
+  const auto gradient = [&](const Tensor& outer) {
+    return grad(
+        [&](const Tensor& at) {
+          const Tensor first = ht::sum(ht::tanh(at));
+          return first + ht::dot(outer, at);
+        },
+        x);
+  };
+  const Tensor expected = u + slope(x);
+  const auto [value, pullback] = vjp(gradient, u);
+  CHECK(ladder::difference({value}, {expected}) <= 1e-15 * ladder::norm({expected}));
+  CHECK(same_bits(pullback(v), v));
+  const auto [again, tangent] = jvp(gradient, u, v);
+  CHECK(same_bits(again, value));
+  CHECK(same_bits(tangent, v));
+
+  // Forward: the tangent of l x^2 is that of l times x^2, which is linked, and 2 l x times that of x.
+  const auto along = [&](const Tensor& outer) {
+    return jvp([](const TensorList& at) { return ht::weighted_square(at[0], at[1]); }, TensorList{u, x},
+               TensorList{outer, v})
+        .second;
+  };
+  const Tensor square = ht::square(x), pushed = u * square + u * (2.0 * x) * v;
+  const auto [sum, back] = vjp(along, u);
+  CHECK(ladder::difference({sum}, {pushed}) <= 1e-15 * ladder::norm({pushed}));
+  CHECK(ladder::difference({back(v)}, {v * square}) <= 1e-15 * ladder::norm({square}));
 }
