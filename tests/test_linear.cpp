@@ -209,13 +209,21 @@ TEST_CASE("products write their pieces of a flat gradient, which has the bits of
   };
   expect_pieces(used_before, [&](const TensorList& at) { return used_before(ht::unflatten(at[0], shapes)); });
   // The sum that a product has left, taken up by a checkpoint, which keeps it where it is recorded.
+  const Tensor y = sample({6, 150}, -1, 1, 3);
   const auto taken_up = [&](const TensorList& w) {
     const Tensor other = ht::checkpoint(
-        [x](const TensorList& inside) { return ht::sum(ht::square(ht::matmul(ht::tanh(x), inside[0]))); },
-        TensorList{w[0]});
+        [y](const TensorList& inside) { return ht::sum(ht::square(ht::matmul(y, inside[0]))); },
+        TensorList{w[2]});
     return other + net(w);
   };
-  expect_pieces(taken_up, [&](const TensorList& at) { return taken_up(ht::unflatten(at[0], shapes)); });
+  const auto kept = [&](const TensorList& at) { return taken_up(ht::unflatten(at[0], shapes)); };
+  expect_pieces(taken_up, kept);
+  // What it keeps is not the gradient's memory, which its owner may write to.
+  auto [gradient_of_kept, second] =
+      ht::vjp([&](const TensorList& at) { return ht::grad(kept, at); }, TensorList{flat});
+  gradient_of_kept[0].assign(Tensor::zeros({flat.size()}));
+  const TensorList curved = ht::hvp(kept, TensorList{flat}, TensorList{flat});
+  CHECK(ladder::difference(second({flat}), curved) <= 1e-11 * ladder::norm(curved));
   const auto first_only = [&](const TensorList& w) { return ht::sum(ht::square(ht::matmul(x, w[0]))); };
   const Tensor gradient = ht::grad(
       [&](const TensorList& at) { return first_only(ht::unflatten(at[0], shapes)); }, TensorList{flat})[0];
