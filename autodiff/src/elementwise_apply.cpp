@@ -216,11 +216,10 @@ void drop_links(Tensor& tensor) noexcept {
   if (TapeRecord* node = std::exchange(tensor.header()->node, nullptr)) release(node);
 }
 
-// Whether values like these may be added into `sum`.
+// Whether values like these, which nothing links, may be added into `sum`: its tangents stay what they are.
 bool takes_sum(const Tensor& sum, const Header& first, bool same, const Shape& shape) {
-  const Header& header = *sum.header();
-  if (!is_held_alone(sum) || links_of(sum).any() || header.tangents) return false;
-  return same ? same_shape(header, first) : sum.shape() == shape;
+  if (!is_held_alone(sum) || links_of(sum).recorded) return false;
+  return same ? same_shape(*sum.header(), first) : sum.shape() == shape;
 }
 
 const ElementwiseAttributes& plain_part(const ElementwiseAttributes& attributes) { return attributes; }
