@@ -240,7 +240,7 @@ class Walk {
   // To this scope the leaf of another one is the identity: what arrives there is added to what has arrived
   // behind it, instead of being gathered first.
   void pass_leaves(Node*& node, std::uint32_t& output) const {
-    while (node && node->rule == &leaf_rule && !node->consumed && !leaf_of(*node, scope_.low)) {
+    while (node && node->rule == &leaf_rule && !leaf_of(*node, scope_.low)) {
       const Edge& edge = node->edges()[0];
       output = edge.output;
       node = edge.node;
