@@ -171,6 +171,25 @@ TEST_CASE("indices of several thousand: blocks and threads, same bits") {
   }
 }
 
+TEST_CASE("whole rows, longer and shorter than what is fetched ahead, contiguous and not") {
+  for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::int64})
+    for (const std::int64_t length : {1, 7, 64, 150, 700})
+      for (const std::int64_t rows : {1, 8, 9, 40})
+        for (const bool turned : {false, true}) {
+          const Shape shape{20, length};
+          const Tensor numbers = ht::round(8.0 * uniform(turned ? Shape{length, 20} : shape));
+          const Tensor x = ht::astype(turned ? ht::transpose(numbers) : numbers, dtype);
+          const Tensor at = random_indices({rows}, 20),
+                       each = ht::expand(ht::unsqueeze(at, 1), {rows, length});
+          const Tensor taken = ht::index_select(x, 0, at);
+          const auto shown = [](const Tensor& z) { return ht::astype(z, Dtype::float64); };
+          CHECK(elements(shown(taken)) == naive_gather(shown(x), 0, each));
+          if (dtype == Dtype::int64) continue;
+          const Tensor terms = ht::slice(ht::concatenate({taken, taken + 1.0}, 1), 1, 0, length);
+          CHECK(elements(ht::scatter_add(shape, 0, each, terms)) == naive_scatter(shape, 0, each, terms));
+        }
+}
+
 TEST_CASE("repeated indices are added in their order") {
   // In any other order the ones are lost, or not all lost.
   const Tensor values = Tensor::from({1e16, 1.0, -1e16, 1.0, 1.0});

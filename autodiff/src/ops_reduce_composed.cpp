@@ -16,7 +16,7 @@ Tensor softmax_shift(const Tensor& x, const std::array<bool, max_rank>& reduced)
   for (int axis = 0; axis <= last; ++axis) {
     if (!reduced[static_cast<std::size_t>(axis)]) continue;
     Tensor next = make_tensor(shift.shape().with(axis, 1), x.dtype());
-    backend_of(x).maximum(view_of(shift), axis, axis == last, view_of(next));
+    backend_of(x).extreme(view_of(shift), axis, true, axis == last, view_of(next));
     shift = std::move(next);
   }
   return shift;

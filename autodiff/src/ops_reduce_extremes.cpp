@@ -1,9 +1,10 @@
-// Largest and smallest elements: found by a kernel, then gathered, so that the derivatives of every order are
-// those of gather.
+// Largest and smallest elements: their places found by a kernel, then gathered, so that the derivatives of
+// every order are those of gather. Where nobody asks for derivatives, places are not looked for.
 #include <algorithm>
 
 #include "hypertape/autodiff/ops.h"
 #include "indexing.h"
+#include "node.h"
 #include "reduced_axes.h"
 
 namespace hypertape {
@@ -47,6 +48,11 @@ Tensor extreme(const char* op, const Tensor& x, const std::vector<std::int64_t>&
   if (over.count == 0) fail(op, "of no elements: shape ", x.shape(), " gives ", over.output);
   if (axes.empty()) return x;
   const OneAxis one = merge_reduced(x, over);
+  if (!links_of(x).any()) {
+    Tensor best = make_tensor(one.x.shape().with(one.axis, 1), x.dtype());
+    backend_of(x).extreme(view_of(one.x), one.axis, largest, false, view_of(best));
+    return reshape(best, over.output);
+  }
   return reshape(gather_as(op, one.x, one.axis, position_of_extreme(one.x, one.axis, largest)), over.output);
 }
 

@@ -163,9 +163,9 @@ class Backend {
                        bool accumulate) = 0;
   virtual void finish_layer(const LayerViews& layer) = 0;
 
-  /// Maxima along one axis (target: extent 1 there), NaN if there is one; with `finite`, infinite ones become
-  /// 0 and so does the maximum of nothing. Not differentiable: for shifts that cancel.
-  virtual void maximum(const View& source, int axis, bool finite, const View& target) = 0;
+  /// The elements that arg_extreme finds (target: extent 1 along the axis), not differentiable without their
+  /// places; with `finite`, infinite ones become 0 and so does that of nothing: for shifts that cancel.
+  virtual void extreme(const View& source, int axis, bool largest, bool finite, const View& target) = 0;
   /// Position along the axis of the first NaN, else of the first largest (or smallest) element; target is
   /// int64 with extent 1 there.
   virtual void arg_extreme(const View& source, int axis, bool largest, const View& target) = 0;

@@ -65,9 +65,9 @@ class CpuBackend final : public Backend {
     for_floating("dot", a.dtype, [&](auto type) { dot_elements<decltype(type)>(a, b, target); });
   }
 
-  void maximum(const View& source, int axis, bool finite, const View& target) override {
-    for_floating("maximum", source.dtype,
-                 [&](auto type) { maxima<decltype(type)>(source, axis, finite, target); });
+  void extreme(const View& source, int axis, bool largest, bool finite, const View& target) override {
+    for_floating("extreme", source.dtype,
+                 [&](auto type) { extremes<decltype(type)>(source, axis, largest, finite, target); });
   }
   void arg_extreme(const View& source, int axis, bool largest, const View& target) override {
     for_floating("arg_extreme", source.dtype,

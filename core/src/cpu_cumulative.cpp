@@ -9,11 +9,12 @@ namespace {
 template <std::size_t together, class T>
 void sum_lines(const StridedWalk<2>& lines, std::int64_t begin, std::int64_t end, std::int64_t length,
                const T* x, std::int64_t source_step, T* y, std::int64_t target_step) {
-  for (std::int64_t line = begin; line < end; line += static_cast<std::int64_t>(together)) {
+  constexpr auto step = static_cast<std::int64_t>(together);
+  for (; begin + step <= end; begin += step) {
     const T* from[together];
     T* to[together];
-    for (std::size_t k = 0; k < together; ++k) {  // where there are fewer, the last one several times
-      const auto at = lines.offsets_at(lines.rank, std::min(line + static_cast<std::int64_t>(k), end - 1));
+    for (std::size_t k = 0; k < together; ++k) {
+      const auto at = lines.offsets_at(lines.rank, begin + static_cast<std::int64_t>(k));
       from[k] = x + at[0];
       to[k] = y + at[1];
     }
@@ -22,6 +23,7 @@ void sum_lines(const StridedWalk<2>& lines, std::int64_t begin, std::int64_t end
       for (std::size_t k = 0; k < together; ++k)
         to[k][i * target_step] = totals[k] += from[k][i * source_step];
   }
+  if constexpr (together > 1) sum_lines<1>(lines, begin, end, length, x, source_step, y, target_step);
 }
 
 }  // namespace
@@ -40,7 +42,7 @@ void cumulative_sums(const View& source, int axis, bool reverse, const View& tar
     // Stores to several lines in turn keep up with the caches, but not with memory.
     constexpr std::int64_t large = std::int64_t{1} << 22;
     const bool in_caches = target.size * static_cast<std::int64_t>(sizeof(T)) <= large;
-    parallel_ranges(lines.outer.positions(lines.outer.rank), std::max<std::int64_t>(16384 / length, 1),
+    parallel_ranges(lines.outer.positions(lines.outer.rank), divide_up(16384, 4 * length) * 4,
                     [&](std::int64_t begin, std::int64_t end) {
                       const auto sum = in_caches ? sum_lines<4, T> : sum_lines<8 / sizeof(T), T>;
                       sum(lines.outer, begin, end, length, x_first, source_step, y_first, target_step);
@@ -56,14 +58,13 @@ void cumulative_sums(const View& source, int axis, bool reverse, const View& tar
       lines.inner.for_runs(begin, end, [&](const std::array<std::int64_t, 2>& offset, std::int64_t count) {
         const T* from = x + offset[0];
         T* to = y + offset[1];
-        const T* before = to - target_step;
         if (i == 0)
           for (std::int64_t j = 0; j < count; ++j) to[j * steps[1]] = T(0) + from[j * steps[0]];
         else if (unit)
-          for (std::int64_t j = 0; j < count; ++j) to[j] = before[j] + from[j];
+          for (std::int64_t j = 0; j < count; ++j) to[j] = to[j - target_step] + from[j];
         else
           for (std::int64_t j = 0; j < count; ++j)
-            to[j * steps[1]] = before[j * steps[1]] + from[j * steps[0]];
+            to[j * steps[1]] = to[j * steps[1] - target_step] + from[j * steps[0]];
       });
     }
   });

@@ -91,11 +91,30 @@ void for_each_extreme(const View& source, int axis, const View& target, const Wr
 }  // namespace
 
 template <class T>
-void maxima(const View& source, int axis, bool finite, const View& target) {
+void extremes(const View& source, int axis, bool largest, bool finite, const View& target) {
   if (source.size == 0) return fill_elements<T>(target, 0.0);
-  for_each_extreme<true, T>(source, axis, target, [&](std::int64_t place, T best, std::int64_t) {
-    target.as<T>()[place] = finite && std::isinf(best) ? T(0) : best;
-  });
+  const auto shown = [finite](T best) { return finite && std::isinf(best) ? T(0) : best; };
+  const Lines<2> lines(target.extents, source.rank, axis, {source.strides, target.strides});
+  if (lines.inner.rank == 0 && lines.outer.rank > 0 && source.strides[axis] == 1) {
+    const std::int64_t length = source.extents[axis];
+    const std::array<std::int64_t, 2> steps = lines.outer.last_steps();
+    parallel_ranges(
+        lines.outer.positions(lines.outer.rank), std::max<std::int64_t>(16384 / length, 1),
+        [&](std::int64_t begin, std::int64_t end) {
+          lines.outer.for_runs(begin, end, [&](const std::array<std::int64_t, 2>& at, std::int64_t rows) {
+            T* const values = target.as<T>() + at[1];
+            loops<T>().extremes(largest, rows, steps[0], length, source.as<T>() + at[0], values, steps[1]);
+            for (std::int64_t i = 0; finite && i < rows; ++i)
+              values[i * steps[1]] = shown(values[i * steps[1]]);
+          });
+        });
+    return;
+  }
+  const auto write = [&](std::int64_t place, T best, std::int64_t) { target.as<T>()[place] = shown(best); };
+  if (largest)
+    for_each_extreme<true, T>(source, axis, target, write);
+  else
+    for_each_extreme<false, T>(source, axis, target, write);
 }
 
 template <class T>
@@ -110,8 +129,8 @@ void extreme_positions(const View& source, int axis, bool largest, const View& t
     for_each_extreme<false, T>(source, axis, target, write);
 }
 
-#define HYPERTAPE_EXTREMES(T)                                   \
-  template void maxima<T>(const View&, int, bool, const View&); \
+#define HYPERTAPE_EXTREMES(T)                                           \
+  template void extremes<T>(const View&, int, bool, bool, const View&); \
   template void extreme_positions<T>(const View&, int, bool, const View&);
 HYPERTAPE_EXTREMES(float)
 HYPERTAPE_EXTREMES(double)

@@ -27,7 +27,9 @@ struct Lines {
   /// line.
   template <class Body>
   void for_each_block(std::int64_t length, const Body& body) const {
-    constexpr std::int64_t grain = 16384, narrowest = 64;  // narrower blocks jump through memory
+    // Narrow blocks jump through memory: no narrower than the threads need. Results do not depend on blocks.
+    const bool alone = thread_count() == 1;
+    const std::int64_t grain = 16384, narrowest = alone ? 512 : 64;
     const std::int64_t outer_count = outer.positions(outer.rank), inner_count = inner.positions(inner.rank);
     if (outer_count == 0 || inner_count == 0) return;
     const std::int64_t line = std::max<std::int64_t>(length, 1), slab = line * inner_count;
@@ -38,8 +40,9 @@ struct Lines {
       });
       return;
     }
-    const std::int64_t width = std::max(grain / line, narrowest);
-    const std::int64_t pieces = (inner_count + width - 1) / width;
+    std::int64_t pieces = divide_up(inner_count, std::max(grain / line, narrowest));
+    if (!alone && outer_count * pieces == 1 && inner_count >= narrowest / 2) pieces = 2;
+    const std::int64_t width = divide_up(inner_count, pieces);
     parallel_chunks(outer_count * pieces, [&](std::int64_t task) {
       const std::int64_t begin = task % pieces * width;
       body(outer.offsets_at(outer.rank, task / pieces), begin, std::min(inner_count, begin + width));

@@ -76,7 +76,7 @@ template <class T>
 void cross_entropy_curvature_rows(const View& scales, bool mean, const View& logits, const View& t,
                                   const View& target);
 template <class T>
-void maxima(const View& source, int axis, bool finite, const View& target);
+void extremes(const View& source, int axis, bool largest, bool finite, const View& target);
 template <class T>
 void extreme_positions(const View& source, int axis, bool largest, const View& target);
 template <class T>
@@ -186,11 +186,32 @@ struct StridedWalk {
   /// axes.
   template <class Body>
   void for_runs(std::int64_t begin, std::int64_t end, Body&& body) const {
-    const std::int64_t length = rank ? extents[static_cast<std::size_t>(rank - 1)] : 1;
-    while (begin < end) {
-      const std::int64_t count = std::min(length - begin % length, end - begin);
-      body(offsets_at(rank, begin), count);
-      begin += count;
+    if (begin >= end) return;
+    const int inner = rank > 0 ? rank - 1 : 0;
+    const std::int64_t length = rank > 0 ? extents[static_cast<std::size_t>(inner)] : 1;
+    std::array<std::int64_t, max_rank> index{};
+    std::int64_t outer = begin / length;
+    for (int axis = inner - 1; axis >= 0; --axis) {
+      const auto a = static_cast<std::size_t>(axis);
+      index[a] = outer % extents[a];
+      outer /= extents[a];
+    }
+    std::array<std::int64_t, operands> at = offsets_at(rank, begin);
+    std::int64_t first = begin % length;
+    for (;;) {
+      const std::int64_t count = std::min(length - first, end - begin);
+      body(at, count);
+      if ((begin += count) >= end) return;
+      const std::array<std::int64_t, operands> steps = last_steps();
+      for (std::size_t k = 0; k < operands; ++k) at[k] -= first * steps[k];
+      first = 0;
+      for (int axis = inner - 1; axis >= 0; --axis) {
+        const auto a = static_cast<std::size_t>(axis);
+        for (std::size_t k = 0; k < operands; ++k) at[k] += strides[k][a];
+        if (++index[a] < extents[a]) break;
+        for (std::size_t k = 0; k < operands; ++k) at[k] -= strides[k][a] * extents[a];
+        index[a] = 0;
+      }
     }
   }
 };

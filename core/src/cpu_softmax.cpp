@@ -19,7 +19,7 @@ constexpr std::int64_t softmax_grain = 65536 / static_cast<std::int64_t>(sizeof(
 template <class T>
 std::int64_t rows_per_piece(std::int64_t rows, std::int64_t length) {
   constexpr std::int64_t grain = softmax_grain<T>;
-  const std::int64_t pieces = std::max<std::int64_t>((rows * length + grain - 1) / grain, 1);
+  const std::int64_t pieces = std::max<std::int64_t>(divide_up(rows * length, grain), 1);
   return std::max<std::int64_t>(divide_up(rows, pieces), 1);
 }
 

@@ -25,17 +25,25 @@ struct Loops {
   void (*accumulate)(std::int64_t n, const T* x, T* target);
   /// target += row 0, then row 1, ...
   void (*accumulate_rows)(std::int64_t rows, std::int64_t row_step, std::int64_t n, const T* x, T* target);
+  /// Row index[i * index_step] of target += row i of x, for i = 0, then 1, ...: n elements each.
+  void (*scatter_rows)(std::int64_t rows, std::int64_t n, const T* x, std::int64_t row_step,
+                       const std::int64_t* index, std::int64_t index_step, T* target,
+                       std::int64_t target_step);
   /// target[i * target_step + j] = source[i + j * source_step] for i < rows, j < columns.
   void (*transpose)(std::int64_t rows, std::int64_t columns, const T* source, std::int64_t source_step,
                     T* target, std::int64_t target_step);
-  /// The same, not leaving the target in the caches: target and target_step are whole cache lines.
+  /// The same, not leaving the target in the caches: target starts at a cache line,
+  /// and target_step is a number of whole ones.
   void (*transpose_past_caches)(std::int64_t rows, std::int64_t columns, const T* source,
                                 std::int64_t source_step, T* target, std::int64_t target_step);
   bool (*has_non_finite)(std::int64_t n, const T* x);
   /// The place of the first of the largest elements, or of the smallest; a NaN beats every number. n > 0.
   std::int64_t (*extreme)(bool largest, std::int64_t n, const T* x);
-  /// The same for lines side by side, element i of line j at i * step + j: 0 < lines <= widest and
-  /// 0 < n < 2^31. `best` gets the elements.
+  /// values[i * value_step] = that element of row i, n > 0 elements each.
+  void (*extremes)(bool largest, std::int64_t rows, std::int64_t row_step, std::int64_t n, const T* x,
+                   T* values, std::int64_t value_step);
+  /// The same as `extreme` for lines side by side, element i of line j at i * step + j: 0 < lines <= widest
+  /// and 0 < n < 2^31. `best` gets the elements.
   static constexpr std::int64_t widest = 128;
   void (*extremes_across)(bool largest, std::int64_t lines, std::int64_t n, std::int64_t step, const T* x,
                           T* best, std::int64_t* places);
