@@ -2,8 +2,11 @@
 // The thread wrapper: every chunk runs once, nested calls stay put, exceptions arrive.
 #include <doctest/doctest.h>
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <numeric>
 #include <stdexcept>
@@ -14,6 +17,7 @@
 #include "cpu_loops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
+#include "late_help.h"
 
 using namespace hypertape;
 
@@ -137,4 +141,54 @@ TEST_CASE("set_thread_count refuses what this process cannot run on") {
     }
     CHECK(thread_count() == before);
   }
+}
+
+TEST_CASE("a caller without help moves aside, and its affinity is as before") {
+  using std::chrono::microseconds;
+  const auto affinity = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CHECK(sched_getaffinity(0, sizeof set, &set) == 0);
+    return set;
+  };
+  const cpu_set_t all = affinity();
+  // Whether the caller is elsewhere after a call of which `wait` passed without help.
+  const auto moves = [](microseconds wait, bool helped_before = false) {
+    detail::LateHelp late;
+    late.begin();
+    std::this_thread::sleep_for(wait);
+    if (helped_before) {
+      late.end(true);
+      late.begin();
+    }
+    const int here = sched_getcpu();
+    late.alone();
+    const bool moved = sched_getcpu() != here;
+    late.end(false);
+    return moved;
+  };
+  int moved = 0, too_early = 0, helped = 0;
+  for (int i = 0; i < 50; ++i) {
+    moved += moves(microseconds(2000));
+    too_early += moves(microseconds(0));
+    helped += moves(microseconds(2000), true);
+  }
+  const cpu_set_t after = affinity();
+  CHECK(CPU_EQUAL(&all, &after));
+  CHECK(CPU_COUNT(&after) == available_cpus());  // nor has an earlier call left less
+  // The system may move a thread by itself, and back.
+  if (CPU_COUNT(&all) > 1) CHECK(moved > 25);
+  CHECK(too_early < 25);
+  CHECK(helped < 25);
+
+  // Who may run on one CPU only stays there.
+  std::thread([&] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    CHECK_FALSE(moves(microseconds(2000)));
+    const cpu_set_t still = affinity();
+    CHECK(CPU_EQUAL(&one, &still));
+  }).join();
 }

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "hypertape/core/error.h"
+#include "late_help.h"
 
 #if defined(HYPERTAPE_STD_THREADS)
 #include <condition_variable>
@@ -79,6 +80,8 @@ struct InsideChunk {
   bool before;
 };
 
+thread_local detail::LateHelp late_help;
+
 // One cache line each, so that participants do not slow each other down.
 struct alignas(64) Share {
   std::atomic<std::int64_t> next{0};
@@ -93,16 +96,23 @@ class Job {
       shares_[s].next.store(chunks * s / shares, std::memory_order_relaxed);
       shares_[s].end = chunks * (s + 1) / shares;
     }
+    late_help.begin();
   }
+  ~Job() { late_help.end(helped_.load(std::memory_order_relaxed)); }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
 
   void participate(int own) noexcept {
     const InsideChunk inside;
+    const bool called = caller_ == &late_help;
+    if (!called) helped_.store(true, std::memory_order_relaxed);
     for (int offset = 0; offset < count_; ++offset) {
       Share& share = shares_[(own + offset) % count_];
       while (share.next.load(std::memory_order_relaxed) < share.end) {
         const std::int64_t chunk = share.next.fetch_add(1, std::memory_order_relaxed);
         if (chunk >= share.end || failed_.load(std::memory_order_relaxed)) break;
         run(chunk);
+        if (called && !helped_.load(std::memory_order_relaxed)) late_help.alone();
       }
     }
   }
@@ -122,10 +132,11 @@ class Job {
     }
   }
 
+  const detail::LateHelp* caller_ = &late_help;
   int count_;
   Share* shares_;
   detail::ChunkBody body_;
-  std::atomic<bool> failed_{false};
+  std::atomic<bool> failed_{false}, helped_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;
 };
