@@ -1,6 +1,6 @@
 // ctest labels: kernels levels
 //
-// Matrix products against a long double loop, and the promises about their bits.
+// Matrix products against a loop in a wider type, and the promises about their bits.
 #include "products.h"
 
 #include <dlfcn.h>

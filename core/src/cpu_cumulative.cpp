@@ -42,7 +42,7 @@ void cumulative_sums(const View& source, int axis, bool reverse, const View& tar
     // Stores to several lines in turn keep up with the caches, but not with memory.
     constexpr std::int64_t large = std::int64_t{1} << 22;
     const bool in_caches = target.size * static_cast<std::int64_t>(sizeof(T)) <= large;
-    parallel_ranges(lines.outer.positions(lines.outer.rank), divide_up(16384, 4 * length) * 4,
+    parallel_ranges(lines.outer.positions(lines.outer.rank), divide_up(lines_grain, 4 * length) * 4,
                     [&](std::int64_t begin, std::int64_t end) {
                       const auto sum = in_caches ? sum_lines<4, T> : sum_lines<8 / sizeof(T), T>;
                       sum(lines.outer, begin, end, length, x_first, source_step, y_first, target_step);

@@ -99,7 +99,7 @@ void extremes(const View& source, int axis, bool largest, bool finite, const Vie
     const std::int64_t length = source.extents[axis];
     const std::array<std::int64_t, 2> steps = lines.outer.last_steps();
     parallel_ranges(
-        lines.outer.positions(lines.outer.rank), std::max<std::int64_t>(16384 / length, 1),
+        lines.outer.positions(lines.outer.rank), std::max<std::int64_t>(lines_grain / length, 1),
         [&](std::int64_t begin, std::int64_t end) {
           lines.outer.for_runs(begin, end, [&](const std::array<std::int64_t, 2>& at, std::int64_t rows) {
             T* const values = target.as<T>() + at[1];

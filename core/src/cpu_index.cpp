@@ -10,8 +10,6 @@
 namespace hypertape::detail {
 namespace {
 
-constexpr std::int64_t run_grain = 16384;
-
 // target[j] = source[j * step + index[j] * axis_step]
 template <class T>
 void gather_run(const T* source, std::int64_t step, std::int64_t axis_step, const std::int64_t* index,
@@ -34,12 +32,12 @@ template <class T>
 void gather_rows(const T* source, std::int64_t step, std::int64_t axis_step, const std::int64_t* index,
                  std::int64_t index_step, T* target, std::int64_t target_step, std::int64_t length,
                  std::int64_t begin, std::int64_t end) {
-  constexpr std::int64_t ahead = 8, line = 64 / static_cast<std::int64_t>(sizeof(T)), most = 8 * line;
+  constexpr std::int64_t ahead = 8, most = 8 * line_of<T>;
   const auto row = [&](std::int64_t i) { return source + i * step + index[i * index_step] * axis_step; };
   for (std::int64_t i = begin; i < end; ++i) {
     if (i + ahead < end) {
       const T* const next = row(i + ahead);
-      for (std::int64_t j = 0; j < std::min(length, most); j += line) __builtin_prefetch(next + j);
+      for (std::int64_t j = 0; j < std::min(length, most); j += line_of<T>) __builtin_prefetch(next + j);
     }
     std::memcpy(target + i * target_step, row(i), static_cast<std::size_t>(length) * sizeof(T));
   }
@@ -58,14 +56,14 @@ void gather_elements(const View& source, int axis, const View& indices, const Vi
   const std::int64_t axis_step = source.strides[axis];
   if (walk.rank == 2 && steps == std::array<std::int64_t, 3>{1, 0, 1}) {
     const std::int64_t rows = walk.extents[0], length = walk.extents[1];
-    parallel_ranges(rows, std::max<std::int64_t>(run_grain / length, 1),
+    parallel_ranges(rows, std::max<std::int64_t>(lines_grain / length, 1),
                     [&](std::int64_t begin, std::int64_t end) {
                       gather_rows(source.as<T>(), walk.strides[0][0], axis_step, indices.as<std::int64_t>(),
                                   walk.strides[1][0], target.as<T>(), walk.strides[2][0], length, begin, end);
                     });
     return;
   }
-  parallel_ranges(target.size, run_grain, [&](std::int64_t begin, std::int64_t end) {
+  parallel_ranges(target.size, lines_grain, [&](std::int64_t begin, std::int64_t end) {
     walk.for_runs(begin, end, [&](const std::array<std::int64_t, 3>& offset, std::int64_t count) {
       gather_run(source.as<T>() + offset[0], steps[0], axis_step, indices.as<std::int64_t>() + offset[1],
                  steps[1], target.as<T>() + offset[2], count);

@@ -6,6 +6,9 @@
 
 namespace hypertape::detail {
 
+/// Elements of work over lines that are worth a thread.
+inline constexpr std::int64_t lines_grain = 16384;
+
 /// The axes before the one that is walked (outer) and those behind it (inner), for several operands. A line
 /// is one position of both.
 template <int operands>
@@ -29,7 +32,7 @@ struct Lines {
   void for_each_block(std::int64_t length, const Body& body) const {
     // Narrow blocks jump through memory: no narrower than the threads need. Results do not depend on blocks.
     const bool alone = thread_count() == 1;
-    const std::int64_t grain = 16384, narrowest = alone ? 512 : 64;
+    const std::int64_t grain = lines_grain, narrowest = alone ? 512 : 64;
     const std::int64_t outer_count = outer.positions(outer.rank), inner_count = inner.positions(inner.rank);
     if (outer_count == 0 || inner_count == 0) return;
     const std::int64_t line = std::max<std::int64_t>(length, 1), slab = line * inner_count;

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "dual.h"
-#include "scalar_functions.h"
+#include "scalar_angles.h"
 
 // Unnamed, since each ISA's translation unit compiles a copy of its own that the linker must not merge.
 namespace hypertape {

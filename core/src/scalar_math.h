@@ -199,24 +199,30 @@ struct Split {
   T fraction, exponent;
 };
 
+/// The same of 2^(bias - offset) x, which is no denormal number.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE Split<T> split_normal(T x, T offset = T(Format<T>::bias)) {
+  using F = Format<T>;
+  constexpr Bits<T> mantissa = (Bits<T>(1) << F::mantissa_bits) - 1;
+  // Moving the bits up by 1 - sqrt(1/2) makes the exponent field step at sqrt(1/2) instead of 1.
+  const Bits<T> moved = to_bits(x) + (F::one - F::sqrt_half);
+  const T fraction = from_bits<T>((moved & mantissa) + F::sqrt_half) - T(1);
+  constexpr T integer_magic = F::round_magic;
+  const T exponent =
+      (from_bits<T>((moved >> F::mantissa_bits) | to_bits(integer_magic)) - integer_magic) - offset;
+  return {fraction, exponent};
+}
+
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE Split<T> split_exponent(T x) {
   using F = Format<T>;
   constexpr T smallest_normal = std::numeric_limits<T>::min();
-  constexpr Bits<T> mantissa = (Bits<T>(1) << F::mantissa_bits) - 1;
   constexpr T denormal_scale = from_bits<T>((F::bias + Bits<T>(F::mantissa_bits) + 2) << F::mantissa_bits);
 
   const bool denormal = x < smallest_normal;
   const T normal = denormal ? x * denormal_scale : x;
   const T exponent_offset = denormal ? T(F::bias) + T(F::mantissa_bits + 2) : T(F::bias);
-
-  // Moving the bits up by 1 - sqrt(1/2) makes the exponent field step at sqrt(1/2) instead of 1.
-  const Bits<T> moved = to_bits(normal) + (F::one - F::sqrt_half);
-  const T fraction = from_bits<T>((moved & mantissa) + F::sqrt_half) - T(1);
-  constexpr T integer_magic = F::round_magic;
-  const T exponent =
-      (from_bits<T>((moved >> F::mantissa_bits) | to_bits(integer_magic)) - integer_magic) - exponent_offset;
-  return {fraction, exponent};
+  return split_normal(normal, exponent_offset);
 }
 
 }  // namespace detail
