@@ -25,16 +25,11 @@ install(FILES "${PROJECT_BINARY_DIR}/HypertapeConfig.cmake"
               "${CMAKE_CURRENT_LIST_DIR}/FindOpenBLAS.cmake" DESTINATION "${package_directory}")
 
 # pkg-config knows no static libraries: what a static Hypertape needs must be required of everyone.
-set(pc_dependencies openblas)
-if(NOT HYPERTAPE_STD_THREADS)
-  list(APPEND pc_dependencies tbb)
-endif()
-list(JOIN pc_dependencies ", " pc_dependencies)
 if(BUILD_SHARED_LIBS)
-  set(pc_requires "Requires.private: ${pc_dependencies}")
+  set(pc_requires "Requires.private: openblas")
   set(pc_libs "-lhypertape")
 else()
-  set(pc_requires "Requires: ${pc_dependencies}")
+  set(pc_requires "Requires: openblas")
   set(pc_libs "-lhypertape -lstdc++ -lm -lpthread -ldl")
 endif()
 file(RELATIVE_PATH prefix_from_pc "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")

@@ -40,11 +40,6 @@ add_library(hypertape_objects OBJECT ${sources})
 target_include_directories(hypertape_objects PUBLIC ${public_directories} ${private_directories})
 target_link_libraries(hypertape_objects PUBLIC hypertape_flags OpenBLAS::OpenBLAS Threads::Threads
                                                ${CMAKE_DL_LIBS})
-if(HYPERTAPE_STD_THREADS)
-  target_compile_definitions(hypertape_objects PUBLIC HYPERTAPE_STD_THREADS)
-else()
-  target_link_libraries(hypertape_objects PUBLIC TBB::tbb)
-endif()
 
 add_library(hypertape $<TARGET_OBJECTS:hypertape_objects>)
 add_library(hypertape::hypertape ALIAS hypertape)
@@ -57,9 +52,6 @@ set_target_properties(
              VERSION ${PROJECT_VERSION}
              SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 target_link_libraries(hypertape PRIVATE OpenBLAS::OpenBLAS Threads::Threads ${CMAKE_DL_LIBS})
-if(NOT HYPERTAPE_STD_THREADS)
-  target_link_libraries(hypertape PRIVATE TBB::tbb)
-endif()
 if(BUILD_SHARED_LIBS AND UNIX AND NOT APPLE)
   set(exports "${CMAKE_CURRENT_SOURCE_DIR}/cmake/hypertape.map")
   target_link_options(hypertape PRIVATE "LINKER:--version-script=${exports}")

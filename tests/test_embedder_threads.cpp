@@ -20,8 +20,7 @@
 #include "hypertape/core/parallel.h"
 #include "ladder.h"
 
-#if !defined(HYPERTAPE_STD_THREADS)
-#include <tbb/global_control.h>
+#if defined(HYPERTAPE_TEST_TBB)
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 #endif
@@ -198,29 +197,7 @@ TEST_CASE("a chunk that throws gives its threads back") {
   expect_all_free();
 }
 
-#if !defined(HYPERTAPE_STD_THREADS)
-
-TEST_CASE("an embedder's arena of one thread, or limit of one for the process, is respected") {
-  const TensorList& expected = alone();
-  const std::set only{std::this_thread::get_id()};
-  {
-    Watch watch;
-    TensorList got;
-    tbb::task_arena(1).execute([&] {
-      watch.run(200);
-      got = work();
-    });
-    CHECK(watch.threads() == only);
-    CHECK(same_bits(got, expected));
-  }
-  {
-    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, 1);
-    Watch watch;
-    watch.run(200);
-    CHECK(watch.most() == 1);
-    CHECK(same_bits(work(), expected));
-  }
-}
+#if defined(HYPERTAPE_TEST_TBB)
 
 TEST_CASE("tasks of an embedder's TBB may call, many at once and inside each other's arenas") {
   const TensorList& expected = alone();

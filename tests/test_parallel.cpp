@@ -3,12 +3,19 @@
 #include <doctest/doctest.h>
 
 #include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
+#include <iostream>
+#include <mutex>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -17,7 +24,6 @@
 #include "cpu_loops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
-#include "late_help.h"
 
 using namespace hypertape;
 
@@ -64,7 +70,7 @@ TEST_CASE("work over elements is shared from `least` on, in even pieces of whole
       for (const std::int64_t size : {sharing.least + 1, 2 * sharing.least, std::int64_t{1'000'003}}) {
         const std::int64_t piece = sharing.piece(size), pieces = (size + piece - 1) / piece;
         CHECK(piece % 64 == 0);
-        CHECK(piece < sharing.grain + 64);
+        CHECK(piece < sharing.least + 64);
         // The last piece lacks no more than what rounding up gave the others.
         CHECK(size - (pieces - 1) * piece > piece - 64 * pieces);
       }
@@ -143,52 +149,129 @@ TEST_CASE("set_thread_count refuses what this process cannot run on") {
   }
 }
 
-TEST_CASE("a caller without help moves aside, and its affinity is as before") {
-  using std::chrono::microseconds;
+namespace {
+
+void work_for(int microseconds) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(microseconds);
+  while (std::chrono::steady_clock::now() < until) {
+  }
+}
+
+// The threads that took part in a call of `chunks` pieces of some `microseconds` each.
+std::set<std::thread::id> threads_of(std::int64_t chunks, int microseconds, Effort effort) {
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  parallel_chunks(
+      chunks,
+      [&](std::int64_t) {
+        work_for(microseconds);
+        const std::lock_guard lock(mutex);
+        threads.insert(std::this_thread::get_id());
+      },
+      effort);
+  return threads;
+}
+
+// Long enough for every helper to go to sleep.
+void let_helpers_sleep() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
+
+}  // namespace
+
+TEST_CASE("small calls wake helpers only when they go on, others at once") {
+  if (available_cpus() < 2) return;
+  int now_and_then = 0, going_on = 0, large = 0;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    let_helpers_sleep();
+    threads_of(4, 1, Effort::small);
+    work_for(200);  // had it been woken, it would be looking for work by now
+    now_and_then += threads_of(10, 1, Effort::small).size() > 1;
+    let_helpers_sleep();
+    // 20 ms on one thread, where a helper is there within 0.2.
+    bool came = false;
+    for (int i = 0; i < 2000 && !came; ++i) came = threads_of(10, 1, Effort::small).size() > 1;
+    going_on += came;
+    let_helpers_sleep();
+    large += threads_of(200, 50, Effort::any).size() > 1;
+  }
+  // Others may need the CPUs.
+  CHECK(now_and_then <= 10);
+  CHECK(going_on >= 10);
+  CHECK(large >= 10);
+}
+
+TEST_CASE("helpers leave their caller's CPU alone, and the caller where it may run") {
+  if (available_cpus() < 2) return;
   const auto affinity = [] {
     cpu_set_t set;
     CPU_ZERO(&set);
     CHECK(sched_getaffinity(0, sizeof set, &set) == 0);
     return set;
   };
-  const cpu_set_t all = affinity();
-  // Whether the caller is elsewhere after a call of which `wait` passed without help.
-  const auto moves = [](microseconds wait, bool helped_before = false) {
-    detail::LateHelp late;
-    late.begin();
-    std::this_thread::sleep_for(wait);
-    if (helped_before) {
-      late.end(true);
-      late.begin();
-    }
-    const int here = sched_getcpu();
-    late.alone();
-    const bool moved = sched_getcpu() != here;
-    late.end(false);
-    return moved;
-  };
-  int moved = 0, too_early = 0, helped = 0;
-  for (int i = 0; i < 50; ++i) {
-    moved += moves(microseconds(2000));
-    too_early += moves(microseconds(0));
-    helped += moves(microseconds(2000), true);
-  }
-  const cpu_set_t after = affinity();
-  CHECK(CPU_EQUAL(&all, &after));
-  CHECK(CPU_COUNT(&after) == available_cpus());  // nor has an earlier call left less
-  // The system may move a thread by itself, and back.
-  if (CPU_COUNT(&all) > 1) CHECK(moved > 25);
-  CHECK(too_early < 25);
-  CHECK(helped < 25);
-
-  // Who may run on one CPU only stays there.
+  const cpu_set_t before = affinity();
+  // A caller that is moved from CPU to CPU, while helpers sleep and while they look for work.
   std::thread([&] {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(sched_getcpu(), &one);
-    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
-    CHECK_FALSE(moves(microseconds(2000)));
-    const cpu_set_t still = affinity();
-    CHECK(CPU_EQUAL(&one, &still));
+    for (const bool asleep : {true, false})
+      for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &before)) continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+        if (asleep)
+          let_helpers_sleep();
+        else
+          threads_of(20, 50, Effort::any);  // shows where helpers are
+        const std::thread::id caller = std::this_thread::get_id();
+        std::atomic<int> helped{0}, in_the_way{0};
+        for (int attempt = 0; attempt < 20 && helped == 0; ++attempt)
+          parallel_chunks(200, [&](std::int64_t) {
+            work_for(50);
+            if (std::this_thread::get_id() == caller) return;
+            ++helped;
+            in_the_way += sched_getcpu() == cpu;
+          });
+        INFO("CPU ", cpu, asleep ? ", asleep" : ", awake");
+        CHECK(helped > 0);
+        CHECK(in_the_way == 0);
+      }
+    const cpu_set_t one = affinity();
+    CHECK(CPU_COUNT(&one) == 1);
   }).join();
+  const cpu_set_t after = affinity();
+  CHECK(CPU_EQUAL(&before, &after));
 }
+
+TEST_CASE("helpers round as their caller does") {
+  const int before = std::fegetround();
+  const auto third = [] {
+    volatile double one = 1, three = 3;
+    return one / three;
+  };
+  std::atomic<int> wrong{0};
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TONEAREST}) {
+    std::fesetround(mode);
+    const double expected = third();
+    CHECK((expected > 1.0 / 3) == (mode == FE_UPWARD));
+    for (int attempt = 0; attempt < 100; ++attempt)
+      parallel_chunks(100, [&](std::int64_t) { wrong += third() != expected; });
+  }
+  std::fesetround(before);
+  CHECK(wrong == 0);
+}
+
+#if !defined(__SANITIZE_THREAD__)  // which allows no threads in forked processes
+TEST_CASE("a forked child, with which no helper came, has helpers of its own") {
+  threads_of(200, 50, Effort::any);
+  std::cout << std::flush;  // or the child would print it once more
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const bool helped = available_cpus() == 1 || threads_of(2000, 50, Effort::any).size() > 1;
+    std::exit(helped ? 0 : 1);  // with the library's threads ended as in any process
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif

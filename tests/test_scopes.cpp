@@ -8,10 +8,6 @@
 #include "ladder.h"
 #include "thrown.h"
 
-#if !defined(HYPERTAPE_STD_THREADS)
-#include <tbb/task_group.h>
-#endif
-
 namespace {
 
 namespace ht = hypertape;
@@ -169,17 +165,3 @@ TEST_CASE("gradients that arrive behind inner scopes are added up as if these we
     CHECK(same_bits(g, Tensor::zeros({3})));
   }
 }
-
-#if !defined(HYPERTAPE_STD_THREADS)
-TEST_CASE("an embedder's cancelled task group does not skip our chunks") {
-  const Tensor ones = Tensor::ones({3'000'000});
-  tbb::task_group_context context;
-  tbb::task_group group(context);
-  double total = 0.0;
-  group.run_and_wait([&] {
-    context.cancel_group_execution();
-    total = ht::sum(ones * 2.0).item();
-  });
-  CHECK(total == 6'000'000.0);
-}
-#endif

@@ -35,10 +35,19 @@ class ScopeMask {
  public:
   /// With a name, the mask forbids: meeting an operand that serves a hidden scope is an Error of that
   /// operation, since its derivative would be lost in silence.
-  explicit ScopeMask(ScopeRange range, const char* forbidden_in = nullptr);
+  explicit ScopeMask(ScopeRange range, const char* forbidden_in = nullptr) noexcept;
   ~ScopeMask();
   ScopeMask(const ScopeMask&) = delete;
   ScopeMask& operator=(const ScopeMask&) = delete;
+
+ private:
+  friend bool is_active(std::uint64_t scope) noexcept;
+  friend void require_not_forbidden(std::uint64_t scope);
+  bool hides(std::uint64_t scope) const noexcept { return scope >= range_.low && scope < range_.high; }
+
+  const ScopeMask* outer_;
+  ScopeRange range_;
+  const char* forbidden_in_;
 };
 
 bool is_active(std::uint64_t scope) noexcept;

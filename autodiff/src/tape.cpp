@@ -10,14 +10,9 @@ namespace {
 
 std::atomic<std::uint64_t> newest_scope{1};
 
-// A plain stack: reached on every recorded operation, so no constructor may stand in the way.
-constexpr int max_nesting = 64;
-struct MaskStack {
-  ScopeRange ranges[max_nesting];
-  const char* forbidden_in[max_nesting];
-  int depth;
-};
-constinit thread_local MaskStack masks{};
+// Reached on every recorded operation, so no constructor may stand in the way; and one word, since a library
+// that is loaded by dlopen finds little room for what threads own.
+constinit thread_local const ScopeMask* innermost_mask = nullptr;
 
 constinit thread_local std::uint64_t last_number = 0;
 
@@ -107,28 +102,27 @@ void TangentScope::note(Node& node, std::uint64_t scope) {
   }
 }
 
-ScopeMask::ScopeMask(ScopeRange range, const char* forbidden_in) {
-  if (masks.depth == max_nesting) fail("derivative", "nested deeper than ", max_nesting, " levels");
-  masks.forbidden_in[masks.depth] = forbidden_in;
-  masks.ranges[masks.depth++] = range;
+ScopeMask::ScopeMask(ScopeRange range, const char* forbidden_in) noexcept
+    : outer_(innermost_mask), range_(range), forbidden_in_(forbidden_in) {
+  innermost_mask = this;
 }
-ScopeMask::~ScopeMask() { --masks.depth; }
+ScopeMask::~ScopeMask() { innermost_mask = outer_; }
 
 bool is_active(std::uint64_t scope) noexcept {
-  for (int i = 0; i < masks.depth; ++i)
-    if (scope >= masks.ranges[i].low && scope < masks.ranges[i].high) return false;
+  for (const ScopeMask* mask = innermost_mask; mask; mask = mask->outer_)
+    if (mask->hides(scope)) return false;
   return true;
 }
 
 void require_not_forbidden(std::uint64_t scope) {
-  for (int i = 0; i < masks.depth; ++i)
-    if (masks.forbidden_in[i] && scope >= masks.ranges[i].low && scope < masks.ranges[i].high)
-      fail(masks.forbidden_in[i],
-           "its functions use a variable that is being differentiated but was not passed in; its derivative "
-           "would be "
-           "lost: pass it in (for hypergradients: as a hyperparameter), stop_gradient it, or use a recorded "
-           "method "
-           "(Unrolled)");
+  const char* outermost = nullptr;
+  for (const ScopeMask* mask = innermost_mask; mask; mask = mask->outer_)
+    if (mask->forbidden_in_ && mask->hides(scope)) outermost = mask->forbidden_in_;
+  if (outermost)
+    fail(outermost,
+         "its functions use a variable that is being differentiated but was not passed in; its derivative "
+         "would be lost: pass it in (for hypergradients: as a hyperparameter), stop_gradient it, or use a "
+         "recorded method (Unrolled)");
 }
 
 std::uint64_t active_scope_of(const Node& node) noexcept {

@@ -10,7 +10,7 @@
 namespace hypertape::detail {
 namespace {
 
-constexpr std::int64_t parallel_grain = 65536;
+constexpr std::int64_t parallel_grain = 16384;
 
 template <class From, class To>
 constexpr bool may_fail = std::is_floating_point_v<From>&& std::is_same_v<To, std::int64_t>;

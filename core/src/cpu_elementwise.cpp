@@ -149,7 +149,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
   const Sharing sharing = Sharing::of(sizeof(T), call.kernel.cost);
   const std::int64_t grain = sharing.piece(length);
   const auto run_row = [&](const std::array<std::int64_t, max_operands>& offset) {
-    parallel_ranges(length, grain, [&](std::int64_t first, std::int64_t last) {
+    const auto run_piece = [&](std::int64_t first, std::int64_t last) {
       const void* in[max_operands];
       void* out[2] = {};
       alignas(64) T pieces[ElementwiseCall::max_inputs][block];
@@ -172,7 +172,8 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
         }
         run_loop<T>(call, loop, count, in, out);
       }
-    });
+    };
+    parallel_ranges(length, grain, run_piece, sharing.effort(length));
   };
   if (length > sharing.least || walk.rank < 2) {
     walk.for_each(std::max(inner, 0), run_row);
@@ -181,14 +182,15 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
   // Short rows, several at a time; pieces of them for the threads.
   const std::int64_t rows = walk.positions(inner);
   const std::int64_t rows_per_piece = std::max<std::int64_t>(sharing.piece(shape.size) / length, 1);
-  parallel_ranges(rows, rows_per_piece, [&](std::int64_t first, std::int64_t last) {
+  const auto run = [&](std::int64_t first, std::int64_t last) {
     run_rows<T>(call, loop, walk, base, first, last);
-  });
+  };
+  parallel_ranges(rows, rows_per_piece, run, sharing.effort(shape.size));
 }
 
 template <class T>
 void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int64_t size) {
-  const std::int64_t grain = Sharing::of(sizeof(T), call.kernel.cost).piece(size);
+  const Sharing sharing = Sharing::of(sizeof(T), call.kernel.cost);
   const auto run = [&](std::int64_t begin, std::int64_t end) {
     const void* in[ElementwiseCall::max_inputs];
     void* out[2] = {};
@@ -198,7 +200,7 @@ void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int6
       out[k] = reinterpret_cast<T*>(call.outputs[k]->header()->data) + begin;
     run_loop<T>(call, loop, end - begin, in, out);
   };
-  parallel_ranges(size, grain, run);
+  parallel_ranges(size, sharing.piece(size), run, sharing.effort(size));
 }
 
 }  // namespace

@@ -62,9 +62,9 @@ void finish_layer_rows(const LayerViews& layer) {
     cost = layer.activation->value.cost;
   }
   const std::int64_t blocks = (rows + block_rows - 1) / block_rows;
-  const std::int64_t piece = Sharing::of(sizeof(T), cost).piece(rows * columns);
-  const std::int64_t grain = (piece + block_rows * columns - 1) / (block_rows * columns);
-  parallel_ranges(blocks, grain, [&](std::int64_t first, std::int64_t last) {
+  const Sharing sharing = Sharing::of(sizeof(T), cost);
+  const std::int64_t grain = divide_up(sharing.piece(rows * columns), block_rows * columns);
+  const auto run = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t b = first; b < last; ++b) {
       const std::int64_t start = b * block_rows * columns;
       const std::int64_t count = std::min(block_rows * columns, rows * columns - start);
@@ -82,7 +82,8 @@ void finish_layer_rows(const LayerViews& layer) {
       const void* sums[] = {value, tangent};
       if (activate) activate(count, sums, results, 0.0);
     }
-  });
+  };
+  parallel_ranges(blocks, grain, run, sharing.effort(rows * columns));
 }
 
 template void finish_layer_rows<float>(const LayerViews&);

@@ -7,7 +7,7 @@
 namespace hypertape::detail {
 
 /// Elements of work over lines that are worth a thread.
-inline constexpr std::int64_t lines_grain = 16384;
+inline constexpr std::int64_t lines_grain = 4096;
 
 /// The axes before the one that is walked (outer) and those behind it (inner), for several operands. A line
 /// is one position of both.

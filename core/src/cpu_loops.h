@@ -6,35 +6,34 @@
 
 #include "backend.h"
 #include "divide_up.h"
+#include "hypertape/core/parallel.h"
 
 namespace hypertape::detail {
 
 /// How work over elements is shared between threads: not at all unless there are more than `least` of them,
-/// then in pieces of about `grain`.
+/// then in an even number of even pieces of at most about as many.
 ///
-/// A parallel call whose helpers are still looking for work costs 1.7 us and pays from 4 us of work on. Some
-/// 70 us after the last call they sleep: the next one costs its caller 9 us, and they come after 25 us, so
-/// that it pays from 40 us on. (Measured on a virtual machine, where waking is slowest.) Sharing all that
-/// pays with helpers awake also keeps them awake in a training step, which was faster than sharing only what
-/// pays in either case. Hence `least`: `bytes` of each operand of an addition, which are 3 us in the
-/// second-level cache and more beyond it. Pieces are smaller, since one more costs 0.02 us, and who comes
-/// late leaves the rest to the others. All of it depends on shapes alone.
+/// A parallel call costs 0.4 us while helpers are looking for work, and pays from 1 us of work on (measured
+/// on a virtual machine); that they sleep costs nothing but their help, see helper_threads.cpp. Sharing all
+/// that pays also leaves each half of the data where the next operation looks for it. Hence `least`: `bytes`
+/// of each operand of an addition, which are 0.8 us in the second-level cache and more beyond it. All of it
+/// depends on shapes alone.
 struct Sharing {
-  std::int64_t least, grain;
+  std::int64_t least;
 
   /// For a loop that takes (cost + 1) / 2 times as long as an addition.
   static Sharing of(std::size_t element_bytes, int cost = 1) noexcept {
-    constexpr std::int64_t bytes = 1 << 17;
-    const std::int64_t least =
-        std::max<std::int64_t>(2 * bytes / (static_cast<std::int64_t>(element_bytes) * (cost + 1)), 1);
-    return {least, std::max<std::int64_t>(least / 4, 1)};
+    constexpr std::int64_t bytes = 1 << 15;
+    return {std::max<std::int64_t>(2 * bytes / (static_cast<std::int64_t>(element_bytes) * (cost + 1)), 1)};
   }
-  /// Pieces as even as whole cache lines allow: an uneven split leaves a thread waiting.
+  /// Pieces as even as whole cache lines allow, and an even number of them: an uneven split leaves a thread
+  /// waiting.
   std::int64_t piece(std::int64_t size) const noexcept {
     if (size <= least) return std::max<std::int64_t>(size, 1);
-    const std::int64_t pieces = divide_up(size, grain);
+    const std::int64_t pieces = divide_up(divide_up(size, least), 2) * 2;
     return std::max<std::int64_t>(divide_up(divide_up(size, pieces), 64) * 64, 64);
   }
+  Effort effort(std::int64_t size) const noexcept { return size <= 16 * least ? Effort::small : Effort::any; }
 };
 
 template <class From, class To>

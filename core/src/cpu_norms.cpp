@@ -27,7 +27,7 @@ struct Reduction {
   template <class Body>
   void for_each_result(const Body& body) const {
     const std::int64_t results = kept.positions(kept.rank);
-    parallel_ranges(results, std::max<std::int64_t>(16384 / std::max<std::int64_t>(count(), 1), 1),
+    parallel_ranges(results, std::max<std::int64_t>(4096 / std::max<std::int64_t>(count(), 1), 1),
                     [&](std::int64_t begin, std::int64_t end) {
                       for (std::int64_t i = begin; i < end; ++i) {
                         const std::array<std::int64_t, 2> at = kept.offsets_at(kept.rank, i);

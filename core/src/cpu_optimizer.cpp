@@ -35,17 +35,28 @@ struct ChunkSums {
   std::vector<T> parts_;
 };
 
+template <class T, class Body>
+void share_step(std::int64_t size, int cost, const Body& body) {
+  const Sharing sharing = Sharing::of(sizeof(T), cost);
+  parallel_ranges(size, sharing.piece(size), body, sharing.effort(size));
+}
+
+// Where sums fix the borders: body(first chunk, last chunk).
+template <class Body>
+void share_chunks(std::int64_t chunks, const Body& body) {
+  parallel_ranges(chunks, 1, body, chunks <= 4 ? Effort::small : Effort::any);
+}
+
 }  // namespace
 
 template <class T>
 void step_of_sgd(const SgdViews& step) {
   const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
-  parallel_ranges(step.w.size, Sharing::of(sizeof(T), sgd_cost).piece(step.w.size),
-                  [&](std::int64_t begin, std::int64_t end) {
-                    optimizer_kernels<T>().sgd(end - begin, step.w.as<T>() + begin, step.v.as<T>() + begin,
-                                               step.push.as<T>() + begin, rate, momentum,
-                                               step.next_w.as<T>() + begin, step.next_v.as<T>() + begin);
-                  });
+  share_step<T>(step.w.size, sgd_cost, [&](std::int64_t begin, std::int64_t end) {
+    optimizer_kernels<T>().sgd(end - begin, step.w.as<T>() + begin, step.v.as<T>() + begin,
+                               step.push.as<T>() + begin, rate, momentum, step.next_w.as<T>() + begin,
+                               step.next_v.as<T>() + begin);
+  });
 }
 
 template <class T>
@@ -54,7 +65,7 @@ void step_back_of_sgd(const SgdBackViews& step) {
   const std::int64_t size = step.bar_w.size;
   const std::int64_t chunks = std::max<std::int64_t>(divide_up(size, reduction_chunk), 1);
   ChunkSums<T> rates(step.rate_sum, chunks), momenta(step.momentum_sum, chunks);
-  parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
+  share_chunks(chunks, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c) {
       const std::int64_t begin = c * reduction_chunk, count = std::min(size - begin, reduction_chunk);
       const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };
@@ -72,14 +83,13 @@ void step_tangent_of_sgd(const SgdTangentViews& step) {
   const T rate = number<T>(step.rate), momentum = number<T>(step.momentum);
   const auto if_given = [](const View& view) { return view.data ? view.as<T>() : nullptr; };
   const std::int64_t size = step.w_tangent.size;
-  parallel_ranges(
-      size, Sharing::of(sizeof(T), sgd_cost).piece(size), [&](std::int64_t begin, std::int64_t end) {
-        const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };
-        optimizer_kernels<T>().sgd_tangent(end - begin, at(step.v), at(step.next_v), at(step.w_tangent),
-                                           at(step.v_tangent), at(step.push_tangent), rate, momentum,
-                                           if_given(step.rate_tangent), if_given(step.momentum_tangent),
-                                           at(step.next_w_tangent), at(step.next_v_tangent));
-      });
+  share_step<T>(size, sgd_cost, [&](std::int64_t begin, std::int64_t end) {
+    const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };
+    optimizer_kernels<T>().sgd_tangent(end - begin, at(step.v), at(step.next_v), at(step.w_tangent),
+                                       at(step.v_tangent), at(step.push_tangent), rate, momentum,
+                                       if_given(step.rate_tangent), if_given(step.momentum_tangent),
+                                       at(step.next_w_tangent), at(step.next_v_tangent));
+  });
 }
 
 template <class T>
@@ -87,19 +97,18 @@ void step_of_adam(const AdamViews& step) {
   const typename OptimizerKernels<T>::Adam numbers = {
       number<T>(step.beta1),  number<T>(step.beta2),   number<T>(step.new1), number<T>(step.new2),
       number<T>(step.total2), number<T>(step.epsilon), number<T>(step.rate), static_cast<T>(step.least)};
-  parallel_ranges(step.w.size, Sharing::of(sizeof(T), adam_cost).piece(step.w.size),
-                  [&](std::int64_t begin, std::int64_t end) {
-                    const auto at = [begin](const View& view) { return view.as<T>() + begin; };
-                    optimizer_kernels<T>().adam(end - begin, at(step.w), at(step.m), at(step.v), at(step.g),
-                                                numbers, at(step.next_w), at(step.next_m), at(step.next_v));
-                  });
+  share_step<T>(step.w.size, adam_cost, [&](std::int64_t begin, std::int64_t end) {
+    const auto at = [begin](const View& view) { return view.as<T>() + begin; };
+    optimizer_kernels<T>().adam(end - begin, at(step.w), at(step.m), at(step.v), at(step.g), numbers,
+                                at(step.next_w), at(step.next_m), at(step.next_v));
+  });
 }
 
 template <class T>
 void step_of_series(const SeriesViews& step) {
   const std::int64_t size = step.x.size, chunks = divide_up(size, reduction_chunk);
   std::vector<std::array<T, 4>> sums(static_cast<std::size_t>(chunks));
-  parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
+  share_chunks(chunks, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c) {
       const std::int64_t begin = c * reduction_chunk, count = std::min(size - begin, reduction_chunk);
       const auto at = [begin](const View& view) { return view.data ? view.as<T>() + begin : nullptr; };

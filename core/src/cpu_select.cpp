@@ -8,7 +8,7 @@
 namespace hypertape::detail {
 namespace {
 
-constexpr std::int64_t grain = 16384;
+constexpr std::int64_t grain = 8192;
 
 template <class T>
 struct Source {

@@ -13,7 +13,7 @@ namespace {
 
 // Elements worth a thread of their own.
 template <class T>
-constexpr std::int64_t softmax_grain = 65536 / static_cast<std::int64_t>(sizeof(T));
+constexpr std::int64_t softmax_grain = 16384 / static_cast<std::int64_t>(sizeof(T));
 
 // Rows for one thread, in pieces as even as they can be.
 template <class T>
@@ -26,8 +26,9 @@ std::int64_t rows_per_piece(std::int64_t rows, std::int64_t length) {
 // body(first row, rows)
 template <class T, class Body>
 void share_rows(std::int64_t rows, std::int64_t length, const Body& body) {
-  parallel_ranges(rows, rows_per_piece<T>(rows, length),
-                  [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); });
+  const auto run = [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); };
+  parallel_ranges(rows, rows_per_piece<T>(rows, length), run,
+                  rows * length <= 8 * softmax_grain<T> ? Effort::small : Effort::any);
 }
 
 // A view whose lines along `axis` are its rows, as a copy unless they are so already.

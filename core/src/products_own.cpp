@@ -114,12 +114,14 @@ double estimated_cycles(const ProductKernels<T>& kernels, int64_t rows, int64_t 
          storing * static_cast<double>(rows) * static_cast<double>(columns);
 }
 
-// How many blocks keep the threads busy: each worth the cost of a parallel call, more of them for products so
-// large that many threads matter.
+// How many blocks keep the threads busy: each worth the cost of a parallel call (0.5 us), more of them for
+// products so large that many threads matter. Without threads, blocks serve the caches, and small ones only
+// cost.
 template <class T>
 int64_t wanted_blocks(int64_t m, int64_t n, int64_t k) {
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  constexpr double small_block = sizeof(T) == 4 ? 1 << 18 : 3 << 16;
+  constexpr double shared_block = sizeof(T) == 4 ? 1 << 15 : 3 << 13;
+  const double small_block = thread_count() == 1 ? 8 * shared_block : shared_block;
   constexpr double large_block = 1 << 24;
   const double blocks = std::max(std::min(work / small_block, 16.0), work / large_block);
   return static_cast<int64_t>(std::clamp(blocks, 1.0, 1024.0));
@@ -274,10 +276,12 @@ void run_block(const ProductKernels<T>& kernels, const Plan<T>& plan, std::uint6
 
 // Slices of a batch that together are worth a thread of their own.
 int64_t slices_per_chunk(int64_t m, int64_t n, int64_t k) {
-  constexpr double worthwhile = 1 << 17;  // multiply-adds
+  constexpr double worthwhile = 1 << 15;  // multiply-adds
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   return static_cast<int64_t>(std::max(worthwhile / work, 1.0));
 }
+
+Effort effort_of(double work) { return work <= 1 << 19 ? Effort::small : Effort::any; }
 
 // A product that takes less time than planning it.
 constexpr double tiny_work = 8192;
@@ -321,14 +325,14 @@ bool narrow_depth(const ProductKernels<T>& kernels, int64_t k) {
 template <class T>
 void run_narrow(const ProductKernels<T>& kernels, const ProductBatch& batch, bool w_is_a,
                 const NarrowJob<T>& first, int64_t c_step) {
-  constexpr int64_t worthwhile = 1 << 17;  // elements of V that are worth a thread of their own
+  constexpr int64_t worthwhile = 1 << 14;  // elements of V that are worth a thread of their own
   // Rows of V are read best in long pieces.
   const int64_t least_columns = first.v.along_k ? kernels.lanes : 2048;
   const int64_t wanted_columns = round_up(divide_up(worthwhile, first.k), int64_t{kernels.lanes});
   const int64_t slice_columns = std::min(first.columns, std::max(least_columns, wanted_columns));
   const int64_t pieces = divide_up(first.columns, slice_columns);
   const int64_t grain = std::max<int64_t>(1, worthwhile / (slice_columns * first.k));
-  parallel_ranges(batch.count() * pieces, grain, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       const int64_t slice = chunk / pieces;
       const int64_t column = chunk % pieces * slice_columns;
@@ -340,7 +344,9 @@ void run_narrow(const ProductKernels<T>& kernels, const ProductBatch& batch, boo
       job.d += slice * c_step + column * job.d_across;
       kernels.run_narrow(job);
     }
-  });
+  };
+  const double elements = static_cast<double>(batch.count()) * static_cast<double>(first.columns * first.k);
+  parallel_ranges(batch.count() * pieces, grain, run, effort_of(4 * elements));
 }
 
 template <class T>
@@ -365,7 +371,9 @@ void run_slices(const ProductKernels<T>& kernels, const ProductBatch& batch, boo
     }
   };
   const int64_t slices_each = slices_per_chunk(m, n, k);
-  parallel_ranges(batch.count() * blocks, plan.parallel ? 1 : slices_each * blocks, run);
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  parallel_ranges(batch.count() * blocks, plan.parallel ? 1 : slices_each * blocks, run,
+                  effort_of(work * static_cast<double>(batch.count())));
 }
 
 // Products with a result of few columns, or a few columns more than whole vectors, and likewise few rows.

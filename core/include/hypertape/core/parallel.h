@@ -25,38 +25,45 @@ HYPERTAPE_API void set_thread_count(int count);
 /// CPUs this process may run on (its affinity mask).
 HYPERTAPE_API int available_cpus() noexcept;
 
+/// What a parallel call takes in all. A small one is some 20 us on one thread at most: helpers that sleep are
+/// woken for it only when such calls go on.
+enum class Effort { any, small };
+
 namespace detail {
 // A borrowed callable: no allocation, valid only during the call.
 struct ChunkBody {
   void* object;
   void (*call)(void* object, std::int64_t chunk);
 };
-HYPERTAPE_API void run_chunks(std::int64_t chunks, ChunkBody body);
+HYPERTAPE_API void run_chunks(std::int64_t chunks, ChunkBody body, Effort effort);
 }  // namespace detail
 
 /// Calls body(chunk) for every chunk in [0, chunks), possibly in parallel; returns when all are done.
 /// The first exception thrown by a body is rethrown. One chunk, or one thread: runs in place, in order.
 /// Nested calls run in order on the calling thread.
 template <class Body>
-void parallel_chunks(std::int64_t chunks, Body&& body) {
+void parallel_chunks(std::int64_t chunks, Body&& body, Effort effort = Effort::any) {
   using Stored = std::remove_reference_t<Body>;
   detail::run_chunks(chunks,
                      {const_cast<void*>(static_cast<const void*>(std::addressof(body))),
-                      [](void* object, std::int64_t chunk) { (*static_cast<Stored*>(object))(chunk); }});
+                      [](void* object, std::int64_t chunk) { (*static_cast<Stored*>(object))(chunk); }},
+                     effort);
 }
 
 /// Calls body(begin, end) for [0, size) cut into pieces of `grain` elements (the last may be shorter).
 template <class Body>
-void parallel_ranges(std::int64_t size, std::int64_t grain, Body&& body) {
+void parallel_ranges(std::int64_t size, std::int64_t grain, Body&& body, Effort effort = Effort::any) {
   if (size <= 0) return;
   if (size <= grain) {
     body(std::int64_t{0}, size);
     return;
   }
-  parallel_chunks((size + grain - 1) / grain, [&](std::int64_t chunk) {
-    const std::int64_t begin = chunk * grain;
-    body(begin, size - begin < grain ? size : begin + grain);
-  });
+  parallel_chunks((size + grain - 1) / grain,
+                  [&](std::int64_t chunk) {
+                    const std::int64_t begin = chunk * grain;
+                    body(begin, size - begin < grain ? size : begin + grain);
+                  },
+                  effort);
 }
 
 }  // namespace hypertape

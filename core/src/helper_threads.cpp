@@ -1,0 +1,309 @@
+// Each helper is owned by one caller at a time, who writes its work and moves its state:
+//
+//   free -> taken -> offered -> at_work -> done -> free
+//                       `-----------------------^    taken back
+//
+// Only offered -> at_work and at_work -> done are the helper's. After its work a helper keeps looking for
+// more for a while (`patience`): a call then costs 0.4 us. When it sleeps, waking it takes 10 us of the
+// caller and 60 to 130 us until it is there (virtual machine, Linux 6.18). So small calls wake it only when
+// they have gone on for `worth_waking`: a small net that is used now and then never pays for waking, nor does
+// it keep other CPUs busy.
+#include "helper_threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cfenv>
+#include <chrono>
+#include <cstdint>
+
+namespace hypertape::detail {
+namespace {
+
+enum State : std::uint32_t { free, taken, offered, at_work, done, stopped };
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto patience = std::chrono::microseconds(300);
+constexpr auto worth_waking = std::chrono::microseconds(20);
+
+// Since when this thread's small calls have found their helpers asleep, without pauses.
+struct Alone {
+  Clock::time_point since, last;
+};
+thread_local Alone alone;
+
+bool small_calls_go_on() noexcept {
+  const Clock::time_point now = Clock::now();
+  if (now - alone.last > patience) alone.since = now;
+  return now - alone.since > worth_waking;
+}
+
+// Threads at work in parallel calls: the callers and the helpers of all calls together.
+constinit std::atomic<int> threads_at_work{0};
+
+// Rounding and treatment of subnormal numbers, which every thread sets for itself: helpers compute as their
+// callers do.
+#if defined(__x86_64__)
+using FloatMode = unsigned int;
+FloatMode float_mode() noexcept { return __builtin_ia32_stmxcsr(); }
+void set_float_mode(FloatMode mode) noexcept { __builtin_ia32_ldmxcsr(mode); }
+#elif defined(__aarch64__)
+using FloatMode = std::uint64_t;
+FloatMode float_mode() noexcept {
+  FloatMode mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+void set_float_mode(FloatMode mode) noexcept { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+using FloatMode = std::fenv_t;
+FloatMode float_mode() noexcept {
+  FloatMode mode;
+  std::fegetenv(&mode);
+  return mode;
+}
+void set_float_mode(const FloatMode& mode) noexcept { std::fesetenv(&mode); }
+#endif
+
+void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// All but one; empty if no other is left.
+cpu_set_t others(int cpu) noexcept {
+  cpu_set_t set = usable_cpus();
+  if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &set);
+  return set;
+}
+
+struct alignas(64) Helper {
+  std::atomic<std::uint32_t> state{free};
+  std::atomic<bool> asleep{false};
+  std::atomic<std::uint32_t> wakings{0};
+  // The owner's.
+  SharedWork* work = nullptr;
+  int share = 0;
+  FloatMode mode{};
+  Helper* before = nullptr;  // of the same call
+  bool made = false;
+  pthread_t thread{};
+  // Where it was at its last work, and where it may run: `kept_off` is the CPU it was last kept away from.
+  std::atomic<int> cpu{-1};
+  std::atomic<pid_t> id{0};
+  int kept_off = -1;
+  cpu_set_t mask{};
+
+  bool make(int caller_cpu) noexcept;
+  void keep_off(int caller_cpu) noexcept;
+  bool offer(SharedWork& work, int share, int caller_cpu) noexcept;
+  void wake(int caller_cpu) noexcept;
+  void release() noexcept;
+  void live() noexcept;
+  void await_offer() noexcept;
+};
+
+// Static storage that is never destroyed: a thread that outlives main may still call.
+constinit Helper helpers[most_helpers];
+
+// A forked child has no threads but the one that forked, and that one was in no call.
+void forget_threads() noexcept {
+  threads_at_work = 0;
+  for (Helper& helper : helpers) {
+    helper.made = false;
+    helper.asleep = false;
+    helper.id = 0;
+    helper.state = free;
+  }
+}
+
+// Ends the threads when the process ends or the library is unloaded; later calls are on their own.
+struct End {
+  ~End() {
+    for (Helper& helper : helpers) {
+      for (std::uint32_t now = free; !helper.state.compare_exchange_weak(now, stopped) && now != stopped;) {
+        now = free;
+        sched_yield();
+      }
+      if (!helper.made) continue;
+      helper.wake(-1);
+      pthread_join(helper.thread, nullptr);
+    }
+  }
+};
+
+void prepare() noexcept {
+  static const End end;
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_threads);
+  static_cast<void>(registered);
+}
+
+// Signals are the embedder's threads' business.
+bool Helper::make(int caller_cpu) noexcept {
+  prepare();
+  sigset_t all_signals, before_signals;
+  sigfillset(&all_signals);
+  if (pthread_sigmask(SIG_SETMASK, &all_signals, &before_signals) != 0) return false;
+  mask = others(caller_cpu);
+  kept_off = caller_cpu;
+  const auto create = [this](const pthread_attr_t* attributes) {
+    const auto run = [](void* self) -> void* {
+      static_cast<Helper*>(self)->live();
+      return nullptr;
+    };
+    return pthread_create(&thread, attributes, run, this) == 0;
+  };
+  pthread_attr_t attributes;
+  if (CPU_COUNT(&mask) > 0 && pthread_attr_init(&attributes) == 0) {
+    pthread_attr_setaffinity_np(&attributes, sizeof mask, &mask);
+    made = create(&attributes);
+    pthread_attr_destroy(&attributes);
+  }
+  // The process may have been confined to fewer CPUs since.
+  if (!made) made = create(nullptr);
+  pthread_sigmask(SIG_SETMASK, &before_signals, nullptr);
+  if (made) pthread_setname_np(thread, "hypertape");
+  return made;
+}
+
+// Linux wakes a thread on its waker's CPU where it takes the other CPUs for busy, and under KVM it takes
+// halted ones for preempted: the helper then waits behind its caller for 2.7 ms until the next balancing.
+// Only a CPU that it may not run on is sure to be left alone. Not done where somebody else has placed the
+// helper.
+void Helper::keep_off(int caller_cpu) noexcept {
+  const pid_t its_id = id.load(std::memory_order_relaxed);
+  if (caller_cpu == kept_off || its_id == 0) return;
+  const cpu_set_t wanted = others(caller_cpu);
+  cpu_set_t now;
+  if (CPU_COUNT(&wanted) == 0 || sched_getaffinity(its_id, sizeof now, &now) != 0) return;
+  if (!CPU_EQUAL(&now, &mask)) return;
+  if (sched_setaffinity(its_id, sizeof wanted, &wanted) != 0) return;
+  mask = wanted;
+  kept_off = caller_cpu;
+}
+
+// Whether it has seen the offer; else it sleeps.
+bool Helper::offer(SharedWork& its_work, int its_share, int caller_cpu) noexcept {
+  work = &its_work;
+  share = its_share;
+  mode = float_mode();
+  if (cpu.load(std::memory_order_relaxed) == caller_cpu) keep_off(caller_cpu);  // one of them was moved
+  // With await_offer: either it sees the offer before it sleeps, or this sees it asleep.
+  state.store(offered, std::memory_order_seq_cst);
+  return !asleep.load(std::memory_order_seq_cst);
+}
+
+// Once woken it counts as awake: whoever calls until it is there does not wake it again.
+void Helper::wake(int caller_cpu) noexcept {
+  if (!asleep.exchange(false, std::memory_order_seq_cst)) return;
+  keep_off(caller_cpu);
+  wakings.fetch_add(1, std::memory_order_seq_cst);
+  wakings.notify_one();
+}
+
+void Helper::release() noexcept {
+  std::uint32_t now = offered;
+  if (!state.compare_exchange_strong(now, free, std::memory_order_release, std::memory_order_relaxed)) {
+    // It is on its last chunk, unless the system has taken its CPU away.
+    for (int i = 0; state.load(std::memory_order_acquire) != done; ++i) {
+      if (i < 1000)
+        relax();
+      else
+        sched_yield();
+    }
+    state.store(free, std::memory_order_release);
+  }
+}
+
+void Helper::live() noexcept {
+  id.store(gettid(), std::memory_order_relaxed);
+  while (true) {
+    await_offer();
+    std::uint32_t now = offered;
+    if (state.compare_exchange_strong(now, at_work, std::memory_order_acquire)) {
+      cpu.store(sched_getcpu(), std::memory_order_relaxed);
+      set_float_mode(mode);
+      work->take_part(share);
+      state.store(done, std::memory_order_release);
+    } else if (now == stopped) {
+      return;
+    }
+  }
+}
+
+void Helper::await_offer() noexcept {
+  const auto nothing = [](std::uint32_t now) { return now != offered && now != stopped; };
+  Clock::time_point since = Clock::now();
+  for (int i = 1; nothing(state.load(std::memory_order_relaxed)); ++i) {
+    relax();
+    if (i % 64 != 0) continue;
+    sched_yield();  // to whoever else needs this CPU
+    if (Clock::now() - since < patience) continue;
+    const std::uint32_t before_sleep = wakings.load(std::memory_order_seq_cst);
+    asleep.store(true, std::memory_order_seq_cst);
+    if (nothing(state.load(std::memory_order_seq_cst))) wakings.wait(before_sleep, std::memory_order_seq_cst);
+    asleep.store(false, std::memory_order_seq_cst);
+    since = Clock::now();  // who came too late may be in time for the next
+  }
+}
+
+}  // namespace
+
+const cpu_set_t& usable_cpus() noexcept {
+  static const cpu_set_t cpus = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);  // more than 1024, or not permitted
+    return set;
+  }();
+  return cpus;
+}
+
+Crew::Crew(int wanted) noexcept {
+  int before = threads_at_work.load(std::memory_order_relaxed);
+  do {
+    size_ = std::clamp(thread_count() - before, 1, wanted);
+  } while (!threads_at_work.compare_exchange_weak(before, before + size_, std::memory_order_relaxed));
+}
+
+Crew::~Crew() { threads_at_work.fetch_sub(size_, std::memory_order_relaxed); }
+
+void Crew::run(SharedWork& work, Effort effort) noexcept {
+  const int here = sched_getcpu();
+  Helper* last = nullptr;  // each knows the one before it
+  bool all_awake = true;
+  int share = 1;
+  for (Helper& helper : helpers) {
+    if (share >= size_) break;
+    std::uint32_t now = free;
+    if (helper.state.load(std::memory_order_relaxed) != free ||
+        !helper.state.compare_exchange_strong(now, taken, std::memory_order_acquire))
+      continue;
+    if (!helper.made && !helper.make(here)) {
+      helper.state.store(stopped, std::memory_order_release);  // the system has no more; not tried again
+      break;
+    }
+    helper.before = last;
+    last = &helper;
+    all_awake &= helper.offer(work, share++, here);
+  }
+  const bool waking = !all_awake && (effort == Effort::any || small_calls_go_on());
+  for (Helper* helper = last; waking && helper != nullptr; helper = helper->before) helper->wake(here);
+  work.take_part(0);
+  if (!all_awake && !waking) alone.last = Clock::now();
+  while (last != nullptr) {
+    Helper& helper = *last;
+    last = helper.before;
+    helper.release();
+  }
+}
+
+}  // namespace hypertape::detail
