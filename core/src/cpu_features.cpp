@@ -116,6 +116,18 @@ Isa hardware_isa() noexcept {
   return best;
 }
 
+double wide_multiply_adds_per_cycle() noexcept {
+#if defined(__x86_64__)
+  static const bool halves = [] {  // Zen 4 computes them in two halves; Zen 3 has none
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amdfam19h") != 0;
+  }();
+  return halves ? 1 : 2;
+#else
+  return 2;
+#endif
+}
+
 Isa active_isa() { return choice().isa; }
 
 std::string isa_reason() { return choice().reason; }

@@ -21,6 +21,9 @@ Isa hardware_isa() noexcept;
 
 const char* isa_name(Isa isa) noexcept;
 
+/// Multiply-adds of 64-byte vectors that this CPU begins in a cycle.
+double wide_multiply_adds_per_cycle() noexcept;
+
 /// Why active_isa() is what it is, for `hypertape info`.
 std::string isa_reason();
 

@@ -83,8 +83,9 @@ struct ProductKernels {
   void (*store_transposed)(const T* d, std::int64_t d_stride, T* c, std::int64_t c_stride, std::int64_t rows,
                            std::int64_t columns, bool accumulate);
 
-  /// Estimated cycles of run() for a block in which V is read `rows` times over.
-  double (*run_cycles)(std::int64_t rows, std::int64_t columns, std::int64_t k);
+  /// Estimated cycles of run() for a block in which V is read `rows` times over, with so many multiply-adds
+  /// or loads of vectors begun in each.
+  double (*run_cycles)(std::int64_t rows, std::int64_t columns, std::int64_t k, double per_cycle);
 };
 
 // One pair per instruction set, each defined in a file of its own that is compiled for it.

@@ -109,7 +109,8 @@ double estimated_cycles(const ProductKernels<T>& kernels, int64_t rows, int64_t 
                         bool transpose_v, bool transpose_d) {
   const double packing = static_cast<double>(sizeof(T)) * (transpose_v ? 0.12 : 0.03);
   const double storing = transpose_d ? 0.15 * static_cast<double>(sizeof(T)) : 0;
-  return kernels.run_cycles(rows, columns, k) +
+  const double per_cycle = kernels.lanes * sizeof(T) == 64 ? wide_multiply_adds_per_cycle() : 2;
+  return kernels.run_cycles(rows, columns, k, per_cycle) +
          packing * static_cast<double>(k) * static_cast<double>(columns) +
          storing * static_cast<double>(rows) * static_cast<double>(columns);
 }
@@ -414,8 +415,8 @@ void run_any(const ProductBatch& batch, bool transpose_a, bool transpose_b, int6
   }
   // A last vector with few columns costs as much as a whole one.
   const int64_t left = n % lanes;
-  const bool split = !transpose_a && n > lanes && left > 0 && left <= lanes / 5 && m >= 4 * lanes &&
-                     narrow_depth(kernels, k);
+  const bool split = n > lanes && left > 0 && left <= 3 * lanes / 8 && m >= 3 * lanes &&
+                     (transpose_a ? left <= most_narrow_rows_across : narrow_depth(kernels, k));
   run_slices(kernels, batch, transpose_a, transpose_b, m, split ? n - left : n, k, a, lda, b, ldb, c, ldc,
              c_step, accumulate);
   if (split) narrow_columns(n - left);

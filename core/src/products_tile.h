@@ -162,14 +162,14 @@ int panel_vectors(int64_t left) {
 }
 
 template <class S>
-double run_cycles(int64_t rows, int64_t columns, int64_t k) {
+double run_cycles(int64_t rows, int64_t columns, int64_t k, double per_cycle) {
   double cycles = 0;
   for (int64_t left = divide_up(columns, S::lanes); left > 0;) {
     const int vectors = panel_vectors<S>(left);
     left -= vectors;
     const int64_t tiles_down = divide_up(rows, S::most_rows[vectors]);
-    // Two multiply-adds or loads per cycle; a chain of dependent ones takes 4 cycles a link.
-    const double work = static_cast<double>(rows) * vectors / 2;
+    // A chain of dependent multiply-adds takes 4 cycles a link.
+    const double work = static_cast<double>(rows) * vectors / per_cycle;
     const double latency = 4 * static_cast<double>(tiles_down);
     cycles +=
         (work > latency ? work : latency) * static_cast<double>(k) + 20 * static_cast<double>(tiles_down);
