@@ -190,6 +190,25 @@ TEST_CASE("whole rows, longer and shorter than what is fetched ahead, contiguous
         }
 }
 
+TEST_CASE(
+    "rows of the target are shared between threads: any number of them, all alike, too many for the caches") {
+  struct Case {
+    std::int64_t target_rows, rows, columns;
+    bool alike;
+  };
+  for (const Case& at : {Case{700, 1500, 30, false}, Case{1, 900, 100, false}, Case{3, 513, 100, true},
+                         Case{50, 2100, 1100, false}}) {
+    const Tensor one = random_indices({at.rows}, at.alike ? 1 : at.target_rows);
+    const Tensor indices = ht::expand(ht::unsqueeze(one, 1), {at.rows, at.columns});
+    const Tensor values = uniform({at.rows, at.columns});
+    const auto expected = naive_scatter({at.target_rows, at.columns}, 0, indices, values);
+    for (int threads = 1; threads <= ht::available_cpus(); ++threads) {
+      const ladder::Threads use(threads);
+      CHECK(elements(ht::scatter_add({at.target_rows, at.columns}, 0, indices, values)) == expected);
+    }
+  }
+}
+
 TEST_CASE("repeated indices are added in their order") {
   // In any other order the ones are lost, or not all lost.
   const Tensor values = Tensor::from({1e16, 1.0, -1e16, 1.0, 1.0});

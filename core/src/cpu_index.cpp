@@ -1,7 +1,7 @@
 // Gather and scatter along one axis. Indices are checked before they come here.
 //
 // A target element of scatter_add gets its terms in ascending order along the axis, whatever the layout and
-// the number of threads: lines are shared out, never the positions of one line.
+// the number of threads: lines or rows of the target are shared out, never the terms of one element.
 #include <cstring>
 
 #include "cpu_lines.h"
@@ -43,6 +43,29 @@ void gather_rows(const T* source, std::int64_t step, std::int64_t axis_step, con
   }
 }
 
+// target[index[i]] += source[i] row by row. Each thread takes the rows of its own part of the target, whose
+// columns would be too few to share.
+template <class T>
+void scatter_rows_shared(const T* source, std::int64_t step, std::int64_t rows, std::int64_t length,
+                         const std::int64_t* index, std::int64_t index_step, T* target,
+                         std::int64_t target_step, std::int64_t target_rows) {
+  const std::int64_t parts = std::min<std::int64_t>(thread_count(), target_rows);
+  parallel_chunks(parts, [&](std::int64_t part) {
+    const std::int64_t first = target_rows * part / parts, last = target_rows * (part + 1) / parts;
+    constexpr std::int64_t block = 512;
+    std::int64_t place[block], row[block];
+    for (std::int64_t begin = 0; begin < rows; begin += block) {
+      std::int64_t mine = 0;
+      for (std::int64_t i = begin; i < std::min(rows, begin + block); ++i) {
+        place[mine] = i;
+        row[mine] = index[i * index_step];
+        mine += static_cast<std::int64_t>(row[mine] >= first && row[mine] < last);
+      }
+      loops<T>().scatter_rows(mine, length, source, step, place, row, 1, target, target_step);
+    }
+  });
+}
+
 }  // namespace
 
 template <class T>
@@ -80,14 +103,28 @@ void scatter_add_elements(const View& values, int axis, const View& indices, con
   const std::int64_t length = values.extents[axis], value_step = values.strides[axis],
                      index_step = indices.strides[axis], target_step = target.strides[axis];
   const bool rows = steps[0] == 1 && steps[1] == 0 && steps[2] == 1;
+  // Values in memory are read as fast by one thread in their order as by two that leave out each other's
+  // rows, and wide rows are shared column by column.
+  const std::int64_t columns = lines.inner.positions(lines.inner.rank), threads = thread_count();
+  constexpr std::int64_t in_caches = (std::int64_t{1} << 24) / static_cast<std::int64_t>(sizeof(T));
+  if (rows && lines.inner.rank == 1 && lines.outer.positions(lines.outer.rank) == 1 && threads > 1 &&
+      columns < 512 * threads) {
+    if (length * columns > 2 * lines_grain && length * columns <= in_caches)
+      scatter_rows_shared(values.as<T>(), value_step, length, columns, indices.as<std::int64_t>(), index_step,
+                          target.as<T>(), target_step, target.extents[axis]);
+    else
+      loops<T>().scatter_rows(length, columns, values.as<T>(), value_step, nullptr,
+                              indices.as<std::int64_t>(), index_step, target.as<T>(), target_step);
+    return;
+  }
   lines.for_each_block(length, [&](const std::array<std::int64_t, 3>& at, std::int64_t begin,
                                    std::int64_t end) {
     const T* x = values.as<T>() + at[0];
     const std::int64_t* index = indices.as<std::int64_t>() + at[1];
     T* y = target.as<T>() + at[2];
     if (rows && lines.inner.rank == 1) {
-      loops<T>().scatter_rows(length, end - begin, x + begin, value_step, index, index_step, y + begin,
-                              target_step);
+      loops<T>().scatter_rows(length, end - begin, x + begin, value_step, nullptr, index, index_step,
+                              y + begin, target_step);
       return;
     }
     if (lines.inner.rank == 0) {

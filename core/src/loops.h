@@ -25,10 +25,11 @@ struct Loops {
   void (*accumulate)(std::int64_t n, const T* x, T* target);
   /// target += row 0, then row 1, ...
   void (*accumulate_rows)(std::int64_t rows, std::int64_t row_step, std::int64_t n, const T* x, T* target);
-  /// Row index[i * index_step] of target += row i of x, for i = 0, then 1, ...: n elements each.
+  /// Row index[i * index_step] of target += row i of x, or row places[i] where there are places, for i = 0,
+  /// then 1, ...: n elements each.
   void (*scatter_rows)(std::int64_t rows, std::int64_t n, const T* x, std::int64_t row_step,
-                       const std::int64_t* index, std::int64_t index_step, T* target,
-                       std::int64_t target_step);
+                       const std::int64_t* places, const std::int64_t* index, std::int64_t index_step,
+                       T* target, std::int64_t target_step);
   /// target[i * target_step + j] = source[i + j * source_step] for i < rows, j < columns.
   void (*transpose)(std::int64_t rows, std::int64_t columns, const T* source, std::int64_t source_step,
                     T* target, std::int64_t target_step);
