@@ -67,11 +67,11 @@ void for_each_extreme(const View& source, int axis, const View& target, const Wr
             const std::int64_t n = std::min(width, count - first);
             const T* run = x + offset[0] + first * steps[0];
             T best[width];
-            std::int64_t place[width] = {};
+            std::int64_t place[width];
             if (beside) {
               loops<T>().extremes_across(largest, n, length, step, run, best, place);
             } else {
-              for (std::int64_t j = 0; j < n; ++j) best[j] = run[j * steps[0]];
+              for (std::int64_t j = 0; j < n; ++j) best[j] = run[j * steps[0]], place[j] = 0;
               for (std::int64_t i = 1; i < length; ++i)
                 for (std::int64_t j = 0; j < n; ++j) {
                   const T candidate = run[i * step + j * steps[0]];

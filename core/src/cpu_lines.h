@@ -27,12 +27,12 @@ struct Lines {
 
   /// Calls body(offsets, begin, end) for blocks of lines, shared between threads: the inner positions
   /// [begin, end) behind one outer position, where the operands have those offsets. `length` is that of a
-  /// line.
+  /// line. Results do not depend on blocks.
   template <class Body>
   void for_each_block(std::int64_t length, const Body& body) const {
-    // Narrow blocks jump through memory: no narrower than the threads need. Results do not depend on blocks.
-    const bool alone = thread_count() == 1;
-    const std::int64_t grain = lines_grain, narrowest = alone ? 512 : 64;
+    // Neighbours of a line stay in the first-level cache; narrower blocks would only jump through memory.
+    constexpr std::int64_t widest = 2048;
+    const std::int64_t grain = lines_grain;
     const std::int64_t outer_count = outer.positions(outer.rank), inner_count = inner.positions(inner.rank);
     if (outer_count == 0 || inner_count == 0) return;
     const std::int64_t line = std::max<std::int64_t>(length, 1), slab = line * inner_count;
@@ -43,8 +43,11 @@ struct Lines {
       });
       return;
     }
-    std::int64_t pieces = divide_up(inner_count, std::max(grain / line, narrowest));
-    if (!alone && outer_count * pieces == 1 && inner_count >= narrowest / 2) pieces = 2;
+    // Two blocks each, so that threads do not write into the cache lines between their blocks at the same
+    // time; wider ones where they come from memory.
+    const std::int64_t least_beside = slab * outer_count > 1 << 21 ? widest : 256;
+    const std::int64_t sharing = std::min(divide_up(thread_count(), outer_count), inner_count / least_beside);
+    const std::int64_t pieces = std::max(divide_up(inner_count, widest), sharing > 1 ? 2 * sharing : 1);
     const std::int64_t width = divide_up(inner_count, pieces);
     parallel_chunks(outer_count * pieces, [&](std::int64_t task) {
       const std::int64_t begin = task % pieces * width;

@@ -45,7 +45,7 @@ struct Loops {
                    T* values, std::int64_t value_step);
   /// The same as `extreme` for lines side by side, element i of line j at i * step + j: 0 < lines <= widest
   /// and 0 < n < 2^31. `best` gets the elements.
-  static constexpr std::int64_t widest = 128;
+  static constexpr std::int64_t widest = 1024;
   void (*extremes_across)(bool largest, std::int64_t lines, std::int64_t n, std::int64_t step, const T* x,
                           T* best, std::int64_t* places);
 };
@@ -75,7 +75,7 @@ struct SoftmaxLoops {
 
   /// The first five for lines that lie side by side: element i of line j at i * step + j, for `lines` <=
   /// widest. Nothing is copied, and the bits are those of the same lines as rows.
-  static constexpr std::int64_t widest = 128;
+  static constexpr std::int64_t widest = 1024;
   void (*softmax_across)(std::int64_t lines, std::int64_t n, std::int64_t step, const T* x, T* y);
   void (*log_softmax_across)(std::int64_t lines, std::int64_t n, std::int64_t step, const T* x, T* y);
   using Derivative = void(std::int64_t lines, std::int64_t n, std::int64_t step, const T*, const T* t, T* y);
