@@ -140,7 +140,10 @@ void choose_copies(Plan<T>& plan) {
   const bool crooked = v_bytes % 64 != 0;
   plan.packing = plan.v.along_k || conflicts || ((far || crooked) && plan.rows >= 64) ? PanelPacking::all
                                                                                       : PanelPacking::last;
-  plan.copy_w = plan.w.stride * size % page == 0 && plan.columns >= 4 * plan.column_unit && plan.rows >= 8;
+  // Many panels pay for copying rows that share a set; of a single one the loads themselves would take the
+  // time.
+  const bool pays = plan.columns >= 4 * plan.column_unit || plan.columns <= plan.column_unit;
+  plan.copy_w = plan.w.stride * size % page == 0 && pays && plan.rows >= 8;
 }
 
 // Columns are cut first: rows cut further would pack V again. Where W is copied it is the other way round.
