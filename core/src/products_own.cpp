@@ -140,9 +140,10 @@ void choose_copies(Plan<T>& plan) {
   const bool crooked = v_bytes % 64 != 0;
   plan.packing = plan.v.along_k || conflicts || ((far || crooked) && plan.rows >= 64) ? PanelPacking::all
                                                                                       : PanelPacking::last;
-  // Many panels pay for copying rows that share a set; of a single one the loads themselves would take the
-  // time.
-  const bool pays = plan.columns >= 4 * plan.column_unit || plan.columns <= plan.column_unit;
+  // Many panels pay for copying rows that share a set, and a single one of floats, whose lines are read 16
+  // times.
+  const bool single = sizeof(T) == 4 && plan.columns <= plan.column_unit;
+  const bool pays = single || plan.columns >= 4 * plan.column_unit;
   plan.copy_w = plan.w.stride * size % page == 0 && pays && plan.rows >= 8;
 }
 
