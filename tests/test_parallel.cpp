@@ -158,7 +158,7 @@ void work_for(int microseconds) {
 }
 
 // The threads that took part in a call of `chunks` pieces of some `microseconds` each.
-std::set<std::thread::id> threads_of(std::int64_t chunks, int microseconds, Effort effort) {
+std::set<std::thread::id> threads_of(std::int64_t chunks, int microseconds, CallSize size) {
   std::mutex mutex;
   std::set<std::thread::id> threads;
   parallel_chunks(
@@ -168,7 +168,7 @@ std::set<std::thread::id> threads_of(std::int64_t chunks, int microseconds, Effo
         const std::lock_guard lock(mutex);
         threads.insert(std::this_thread::get_id());
       },
-      effort);
+      size);
   return threads;
 }
 
@@ -182,16 +182,16 @@ TEST_CASE("small calls wake helpers only when they go on, others at once") {
   int now_and_then = 0, going_on = 0, large = 0;
   for (int repeat = 0; repeat < 20; ++repeat) {
     let_helpers_sleep();
-    threads_of(4, 1, Effort::small);
+    threads_of(4, 1, CallSize::small);
     work_for(200);  // had it been woken, it would be looking for work by now
-    now_and_then += threads_of(10, 1, Effort::small).size() > 1;
+    now_and_then += threads_of(10, 1, CallSize::small).size() > 1;
     let_helpers_sleep();
     // 20 ms on one thread, where a helper is there within 0.2.
     bool came = false;
-    for (int i = 0; i < 2000 && !came; ++i) came = threads_of(10, 1, Effort::small).size() > 1;
+    for (int i = 0; i < 2000 && !came; ++i) came = threads_of(10, 1, CallSize::small).size() > 1;
     going_on += came;
     let_helpers_sleep();
-    large += threads_of(200, 50, Effort::any).size() > 1;
+    large += threads_of(200, 50, CallSize::any).size() > 1;
   }
   // Others may need the CPUs.
   CHECK(now_and_then <= 10);
@@ -220,7 +220,7 @@ TEST_CASE("helpers leave their caller's CPU alone, and the caller where it may r
         if (asleep)
           let_helpers_sleep();
         else
-          threads_of(20, 50, Effort::any);  // shows where helpers are
+          threads_of(20, 50, CallSize::any);  // shows where helpers are
         const std::thread::id caller = std::this_thread::get_id();
         std::atomic<int> helped{0}, in_the_way{0};
         for (int attempt = 0; attempt < 20 && helped == 0; ++attempt)
@@ -261,12 +261,12 @@ TEST_CASE("helpers round as their caller does") {
 
 #if !defined(__SANITIZE_THREAD__)  // which allows no threads in forked processes
 TEST_CASE("a forked child, with which no helper came, has helpers of its own") {
-  threads_of(200, 50, Effort::any);
+  threads_of(200, 50, CallSize::any);
   std::cout << std::flush;  // or the child would print it once more
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    const bool helped = available_cpus() == 1 || threads_of(2000, 50, Effort::any).size() > 1;
+    const bool helped = available_cpus() == 1 || threads_of(2000, 50, CallSize::any).size() > 1;
     std::exit(helped ? 0 : 1);  // with the library's threads ended as in any process
   }
   int status = -1;

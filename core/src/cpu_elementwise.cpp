@@ -173,7 +173,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
         run_loop<T>(call, loop, count, in, out);
       }
     };
-    parallel_ranges(length, grain, run_piece, sharing.effort(length));
+    parallel_ranges(length, grain, run_piece, sharing.call_size(length));
   };
   if (length > sharing.least || walk.rank < 2) {
     walk.for_each(std::max(inner, 0), run_row);
@@ -185,7 +185,7 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
   const auto run = [&](std::int64_t first, std::int64_t last) {
     run_rows<T>(call, loop, walk, base, first, last);
   };
-  parallel_ranges(rows, rows_per_piece, run, sharing.effort(shape.size));
+  parallel_ranges(rows, rows_per_piece, run, sharing.call_size(shape.size));
 }
 
 template <class T>
@@ -200,7 +200,7 @@ void run_contiguous(const ElementwiseCall& call, ElementwiseLoop loop, std::int6
       out[k] = reinterpret_cast<T*>(call.outputs[k]->header()->data) + begin;
     run_loop<T>(call, loop, end - begin, in, out);
   };
-  parallel_ranges(size, sharing.piece(size), run, sharing.effort(size));
+  parallel_ranges(size, sharing.piece(size), run, sharing.call_size(size));
 }
 
 }  // namespace

@@ -44,12 +44,21 @@ void gather_rows(const T* source, std::int64_t step, std::int64_t axis_step, con
 }
 
 // target[index[i]] += source[i] row by row. Each thread takes the rows of its own part of the target, whose
-// columns would be too few to share.
+// columns would be too few to share. Two threads that leave out each other's rows read memory no faster than
+// one.
 template <class T>
 void scatter_rows_shared(const T* source, std::int64_t step, std::int64_t rows, std::int64_t length,
                          const std::int64_t* index, std::int64_t index_step, T* target,
                          std::int64_t target_step, std::int64_t target_rows) {
-  const std::int64_t parts = std::min<std::int64_t>(thread_count(), target_rows);
+  constexpr std::int64_t in_caches = (std::int64_t{1} << 24) / static_cast<std::int64_t>(sizeof(T));
+  const bool alone = rows * length > in_caches && thread_count() <= few_threads;
+  const std::int64_t parts =
+      alone ? 1
+            : std::min({static_cast<std::int64_t>(thread_count()), target_rows, rows * length / lines_grain});
+  if (parts == 1) {
+    loops<T>().scatter_rows(rows, length, source, step, nullptr, index, index_step, target, target_step);
+    return;
+  }
   parallel_chunks(parts, [&](std::int64_t part) {
     const std::int64_t first = target_rows * part / parts, last = target_rows * (part + 1) / parts;
     constexpr std::int64_t block = 512;
@@ -103,18 +112,11 @@ void scatter_add_elements(const View& values, int axis, const View& indices, con
   const std::int64_t length = values.extents[axis], value_step = values.strides[axis],
                      index_step = indices.strides[axis], target_step = target.strides[axis];
   const bool rows = steps[0] == 1 && steps[1] == 0 && steps[2] == 1;
-  // Values in memory are read as fast by one thread in their order as by two that leave out each other's
-  // rows, and wide rows are shared column by column.
-  const std::int64_t columns = lines.inner.positions(lines.inner.rank), threads = thread_count();
-  constexpr std::int64_t in_caches = (std::int64_t{1} << 24) / static_cast<std::int64_t>(sizeof(T));
-  if (rows && lines.inner.rank == 1 && lines.outer.positions(lines.outer.rank) == 1 && threads > 1 &&
-      columns < 512 * threads) {
-    if (length * columns > 2 * lines_grain && length * columns <= in_caches)
-      scatter_rows_shared(values.as<T>(), value_step, length, columns, indices.as<std::int64_t>(), index_step,
-                          target.as<T>(), target_step, target.extents[axis]);
-    else
-      loops<T>().scatter_rows(length, columns, values.as<T>(), value_step, nullptr,
-                              indices.as<std::int64_t>(), index_step, target.as<T>(), target_step);
+  const std::int64_t columns = lines.inner.positions(lines.inner.rank);
+  if (rows && lines.inner.rank == 1 && lines.outer.positions(lines.outer.rank) == 1 && thread_count() > 1 &&
+      columns < 1024 && columns * length > 2 * lines_grain) {
+    scatter_rows_shared(values.as<T>(), value_step, length, columns, indices.as<std::int64_t>(), index_step,
+                        target.as<T>(), target_step, target.extents[axis]);
     return;
   }
   lines.for_each_block(length, [&](const std::array<std::int64_t, 3>& at, std::int64_t begin,

@@ -83,7 +83,7 @@ void finish_layer_rows(const LayerViews& layer) {
       if (activate) activate(count, sums, results, 0.0);
     }
   };
-  parallel_ranges(blocks, grain, run, sharing.effort(rows * columns));
+  parallel_ranges(blocks, grain, run, sharing.call_size(rows * columns));
 }
 
 template void finish_layer_rows<float>(const LayerViews&);

@@ -8,6 +8,8 @@ namespace hypertape::detail {
 
 /// Elements of work over lines that are worth a thread.
 inline constexpr std::int64_t lines_grain = 4096;
+/// Threads that read memory no faster together than one does alone.
+inline constexpr int few_threads = 2;
 
 /// The axes before the one that is walked (outer) and those behind it (inner), for several operands. A line
 /// is one position of both.
@@ -45,13 +47,14 @@ struct Lines {
     }
     // Two blocks each, so that threads do not write into the cache lines between their blocks at the same
     // time; wider ones where they come from memory.
-    const std::int64_t least_beside = slab * outer_count > 1 << 21 ? widest : 256;
+    const bool in_memory = slab * outer_count > 1 << 21 && thread_count() <= few_threads;
+    const std::int64_t least_beside = in_memory ? widest : 256;
     const std::int64_t sharing = std::min(divide_up(thread_count(), outer_count), inner_count / least_beside);
     const std::int64_t pieces = std::max(divide_up(inner_count, widest), sharing > 1 ? 2 * sharing : 1);
-    const std::int64_t width = divide_up(inner_count, pieces);
-    parallel_chunks(outer_count * pieces, [&](std::int64_t task) {
-      const std::int64_t begin = task % pieces * width;
-      body(outer.offsets_at(outer.rank, task / pieces), begin, std::min(inner_count, begin + width));
+    const std::int64_t width = divide_up(inner_count, pieces), blocks = divide_up(inner_count, width);
+    parallel_chunks(outer_count * blocks, [&](std::int64_t task) {
+      const std::int64_t begin = task % blocks * width;
+      body(outer.offsets_at(outer.rank, task / blocks), begin, std::min(inner_count, begin + width));
     });
   }
 };

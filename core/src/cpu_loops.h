@@ -11,7 +11,7 @@
 namespace hypertape::detail {
 
 /// How work over elements is shared between threads: not at all unless there are more than `least` of them,
-/// then in an even number of even pieces of at most about as many.
+/// then in even pieces of at most about as many, an even number of them or nearly so.
 ///
 /// A parallel call costs 0.4 us while helpers are looking for work, and pays from 1 us of work on (measured
 /// on a virtual machine); that they sleep costs nothing but their help, see helper_threads.cpp. Sharing all
@@ -26,14 +26,15 @@ struct Sharing {
     constexpr std::int64_t bytes = 1 << 15;
     return {std::max<std::int64_t>(2 * bytes / (static_cast<std::int64_t>(element_bytes) * (cost + 1)), 1)};
   }
-  /// Pieces as even as whole cache lines allow, and an even number of them: an uneven split leaves a thread
-  /// waiting.
+  /// Pieces as even as whole cache lines allow: an uneven split leaves a thread waiting.
   std::int64_t piece(std::int64_t size) const noexcept {
     if (size <= least) return std::max<std::int64_t>(size, 1);
     const std::int64_t pieces = divide_up(divide_up(size, least), 2) * 2;
     return std::max<std::int64_t>(divide_up(divide_up(size, pieces), 64) * 64, 64);
   }
-  Effort effort(std::int64_t size) const noexcept { return size <= 16 * least ? Effort::small : Effort::any; }
+  CallSize call_size(std::int64_t size) const noexcept {
+    return size <= 16 * least ? CallSize::small : CallSize::any;
+  }
 };
 
 template <class From, class To>

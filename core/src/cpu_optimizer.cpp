@@ -38,13 +38,13 @@ struct ChunkSums {
 template <class T, class Body>
 void share_step(std::int64_t size, int cost, const Body& body) {
   const Sharing sharing = Sharing::of(sizeof(T), cost);
-  parallel_ranges(size, sharing.piece(size), body, sharing.effort(size));
+  parallel_ranges(size, sharing.piece(size), body, sharing.call_size(size));
 }
 
 // Where sums fix the borders: body(first chunk, last chunk).
 template <class Body>
 void share_chunks(std::int64_t chunks, const Body& body) {
-  parallel_ranges(chunks, 1, body, chunks <= 4 ? Effort::small : Effort::any);
+  parallel_ranges(chunks, 1, body, chunks <= 4 ? CallSize::small : CallSize::any);
 }
 
 }  // namespace

@@ -3,11 +3,11 @@
 //   free -> taken -> offered -> at_work -> done -> free
 //                       `-----------------------^    taken back
 //
-// Only offered -> at_work and at_work -> done are the helper's. After its work a helper keeps looking for
-// more for a while (`patience`): a call then costs 0.4 us. When it sleeps, waking it takes 10 us of the
-// caller and 60 to 130 us until it is there (virtual machine, Linux 6.18). So small calls wake it only when
-// they have gone on for `worth_waking`: a small net that is used now and then never pays for waking, nor does
-// it keep other CPUs busy.
+// and from free to stopped when the process ends. Only offered -> at_work and at_work -> done are the
+// helper's. After its work a helper keeps looking for more for a while (`patience`): a call then costs 0.4
+// us. When it sleeps, waking it takes 10 us of the caller and 60 to 130 us until it is there (virtual
+// machine, Linux 6.18). So small calls wake it only when they have gone on for `worth_waking`: a small net
+// that is used now and then never pays for waking, nor does it keep other CPUs busy.
 #include "helper_threads.h"
 
 #include <pthread.h>
@@ -85,6 +85,8 @@ cpu_set_t others(int cpu) noexcept {
   return set;
 }
 
+}  // namespace
+
 struct alignas(64) Helper {
   std::atomic<std::uint32_t> state{free};
   std::atomic<bool> asleep{false};
@@ -105,18 +107,26 @@ struct alignas(64) Helper {
   bool make(int caller_cpu) noexcept;
   void keep_off(int caller_cpu) noexcept;
   bool offer(SharedWork& work, int share, int caller_cpu) noexcept;
-  void wake(int caller_cpu) noexcept;
+  void wake() noexcept;
   void release() noexcept;
   void live() noexcept;
   void await_offer() noexcept;
 };
 
+namespace {
+
 // Static storage that is never destroyed: a thread that outlives main may still call.
 constinit Helper helpers[most_helpers];
+
+// The process that has made threads: a child that was made behind the back of pthread_atfork has none to end.
+constinit std::atomic<pid_t> maker{0};
+// When the system has refused a thread it is asked again a second later.
+constinit std::atomic<Clock::rep> refused_until{0};
 
 // A forked child has no threads but the one that forked, and that one was in no call.
 void forget_threads() noexcept {
   threads_at_work = 0;
+  refused_until = 0;
   for (Helper& helper : helpers) {
     helper.made = false;
     helper.asleep = false;
@@ -125,33 +135,40 @@ void forget_threads() noexcept {
   }
 }
 
-// Ends the threads when the process ends or the library is unloaded; later calls are on their own.
+[[maybe_unused]] const int forgets_threads = pthread_atfork(nullptr, nullptr, forget_threads);
+
+// Ends the threads when the process ends; later calls are on their own. Whoever ends the process from inside
+// a call keeps its helpers, which are not waited for.
 struct End {
   ~End() {
+    if (getpid() != maker) return;
+    const Clock::time_point until = Clock::now() + std::chrono::seconds(1);
     for (Helper& helper : helpers) {
-      for (std::uint32_t now = free; !helper.state.compare_exchange_weak(now, stopped) && now != stopped;) {
+      std::uint32_t now = free;
+      while (!helper.state.compare_exchange_weak(now, stopped) && Clock::now() < until) {
         now = free;
         sched_yield();
       }
-      if (!helper.made) continue;
-      helper.wake(-1);
+      if (helper.state != stopped || !helper.made) continue;
+      helper.wake();
       pthread_join(helper.thread, nullptr);
     }
   }
 };
 
-void prepare() noexcept {
-  static const End end;
-  static const int registered = pthread_atfork(nullptr, nullptr, forget_threads);
-  static_cast<void>(registered);
-}
+}  // namespace
 
-// Signals are the embedder's threads' business.
+// Signals are the embedder's threads' business, but for those that a thread causes itself and those of
+// profilers.
 bool Helper::make(int caller_cpu) noexcept {
-  prepare();
-  sigset_t all_signals, before_signals;
-  sigfillset(&all_signals);
-  if (pthread_sigmask(SIG_SETMASK, &all_signals, &before_signals) != 0) return false;
+  if (Clock::now().time_since_epoch().count() < refused_until) return false;
+  maker = getpid();
+  static const End end;
+  sigset_t blocked, before_signals;
+  sigfillset(&blocked);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF})
+    sigdelset(&blocked, own);
+  if (pthread_sigmask(SIG_SETMASK, &blocked, &before_signals) != 0) return false;
   mask = others(caller_cpu);
   kept_off = caller_cpu;
   const auto create = [this](const pthread_attr_t* attributes) {
@@ -167,10 +184,15 @@ bool Helper::make(int caller_cpu) noexcept {
     made = create(&attributes);
     pthread_attr_destroy(&attributes);
   }
-  // The process may have been confined to fewer CPUs since.
-  if (!made) made = create(nullptr);
+  if (!made && (made = create(nullptr))) {  // the process may have been confined to fewer CPUs since
+    pthread_getaffinity_np(thread, sizeof mask, &mask);
+    kept_off = -1;
+  }
   pthread_sigmask(SIG_SETMASK, &before_signals, nullptr);
-  if (made) pthread_setname_np(thread, "hypertape");
+  if (made)
+    pthread_setname_np(thread, "hypertape");
+  else
+    refused_until = (Clock::now() + std::chrono::seconds(1)).time_since_epoch().count();
   return made;
 }
 
@@ -181,13 +203,11 @@ bool Helper::make(int caller_cpu) noexcept {
 void Helper::keep_off(int caller_cpu) noexcept {
   const pid_t its_id = id.load(std::memory_order_relaxed);
   if (caller_cpu == kept_off || its_id == 0) return;
+  kept_off = caller_cpu;
   const cpu_set_t wanted = others(caller_cpu);
   cpu_set_t now;
   if (CPU_COUNT(&wanted) == 0 || sched_getaffinity(its_id, sizeof now, &now) != 0) return;
-  if (!CPU_EQUAL(&now, &mask)) return;
-  if (sched_setaffinity(its_id, sizeof wanted, &wanted) != 0) return;
-  mask = wanted;
-  kept_off = caller_cpu;
+  if (CPU_EQUAL(&now, &mask) && sched_setaffinity(its_id, sizeof wanted, &wanted) == 0) mask = wanted;
 }
 
 // Whether it has seen the offer; else it sleeps.
@@ -202,9 +222,8 @@ bool Helper::offer(SharedWork& its_work, int its_share, int caller_cpu) noexcept
 }
 
 // Once woken it counts as awake: whoever calls until it is there does not wake it again.
-void Helper::wake(int caller_cpu) noexcept {
+void Helper::wake() noexcept {
   if (!asleep.exchange(false, std::memory_order_seq_cst)) return;
-  keep_off(caller_cpu);
   wakings.fetch_add(1, std::memory_order_seq_cst);
   wakings.notify_one();
 }
@@ -255,8 +274,6 @@ void Helper::await_offer() noexcept {
   }
 }
 
-}  // namespace
-
 const cpu_set_t& usable_cpus() noexcept {
   static const cpu_set_t cpus = [] {
     cpu_set_t set;
@@ -276,9 +293,8 @@ Crew::Crew(int wanted) noexcept {
 
 Crew::~Crew() { threads_at_work.fetch_sub(size_, std::memory_order_relaxed); }
 
-void Crew::run(SharedWork& work, Effort effort) noexcept {
+void Crew::run(SharedWork& work, CallSize call) noexcept {
   const int here = sched_getcpu();
-  Helper* last = nullptr;  // each knows the one before it
   bool all_awake = true;
   int share = 1;
   for (Helper& helper : helpers) {
@@ -288,21 +304,31 @@ void Crew::run(SharedWork& work, Effort effort) noexcept {
         !helper.state.compare_exchange_strong(now, taken, std::memory_order_acquire))
       continue;
     if (!helper.made && !helper.make(here)) {
-      helper.state.store(stopped, std::memory_order_release);  // the system has no more; not tried again
+      helper.state.store(free, std::memory_order_release);
       break;
     }
-    helper.before = last;
-    last = &helper;
+    helper.before = last_;
+    last_ = &helper;
     all_awake &= helper.offer(work, share++, here);
   }
-  const bool waking = !all_awake && (effort == Effort::any || small_calls_go_on());
-  for (Helper* helper = last; waking && helper != nullptr; helper = helper->before) helper->wake(here);
+  const bool waking = !all_awake && (call == CallSize::any || small_calls_go_on());
+  if (waking) asleep_ = last_;
+  wake_another();
   work.take_part(0);
   if (!all_awake && !waking) alone.last = Clock::now();
-  while (last != nullptr) {
-    Helper& helper = *last;
-    last = helper.before;
+  while (last_ != nullptr) {
+    Helper& helper = *last_;
+    last_ = helper.before;
     helper.release();
+  }
+}
+
+void Crew::wake_next() noexcept {
+  for (bool woken = false; !woken && asleep_ != nullptr; asleep_ = asleep_->before) {
+    woken = asleep_->asleep.load(std::memory_order_relaxed);
+    if (!woken) continue;
+    asleep_->keep_off(sched_getcpu());
+    asleep_->wake();
   }
 }
 

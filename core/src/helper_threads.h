@@ -9,8 +9,10 @@ namespace hypertape::detail {
 
 inline constexpr int most_helpers = 255;
 
-/// The CPUs that this process may run on, as found at the first request; empty if the system does not say.
+/// The CPUs that the calling thread might run on at the first request; empty if the system does not say.
 const cpu_set_t& usable_cpus() noexcept;
+
+struct Helper;
 
 /// Work of one parallel call, which several threads take part in at once.
 class SharedWork {
@@ -40,10 +42,20 @@ class Crew {
   /// Share 0 on this thread, the others on helpers; returns when all who have come are done. The caller never
   /// waits for a helper to come: what nobody has accepted by then is taken back, so that a missing thread (it
   /// could not be made) costs its help and nothing else.
-  void run(SharedWork& work, Effort effort) noexcept;
+  void run(SharedWork& work, CallSize call) noexcept;
+
+  /// To be called between pieces of share 0: wakes one helper more, if any sleeps that should not. Waking
+  /// takes as long as a piece, so that the number of those who are woken grows with the work.
+  void wake_another() noexcept {
+    if (asleep_ != nullptr) wake_next();
+  }
 
  private:
+  void wake_next() noexcept;
+
   int size_;
+  Helper* last_ = nullptr;    // the helpers of this call: each knows the one before it
+  Helper* asleep_ = nullptr;  // those up to here may sleep
 };
 
 }  // namespace hypertape::detail

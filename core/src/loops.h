@@ -75,7 +75,7 @@ struct SoftmaxLoops {
 
   /// The first five for lines that lie side by side: element i of line j at i * step + j, for `lines` <=
   /// widest. Nothing is copied, and the bits are those of the same lines as rows.
-  static constexpr std::int64_t widest = 1024;
+  static constexpr std::int64_t widest = 128;
   void (*softmax_across)(std::int64_t lines, std::int64_t n, std::int64_t step, const T* x, T* y);
   void (*log_softmax_across)(std::int64_t lines, std::int64_t n, std::int64_t step, const T* x, T* y);
   using Derivative = void(std::int64_t lines, std::int64_t n, std::int64_t step, const T*, const T* t, T* y);

@@ -42,11 +42,11 @@ struct alignas(64) Share {
 
 class Job final : public detail::SharedWork {
  public:
-  Job(std::int64_t chunks, int shares, Share* storage, detail::ChunkBody body) noexcept
-      : count_(shares), shares_(storage), body_(body) {
-    for (int s = 0; s < shares; ++s) {
-      shares_[s].next.store(chunks * s / shares, std::memory_order_relaxed);
-      shares_[s].end = chunks * (s + 1) / shares;
+  Job(detail::Crew& crew, std::int64_t chunks, Share* storage, detail::ChunkBody body) noexcept
+      : crew_(crew), count_(crew.size()), shares_(storage), body_(body) {
+    for (int s = 0; s < count_; ++s) {
+      shares_[s].next.store(chunks * s / count_, std::memory_order_relaxed);
+      shares_[s].end = chunks * (s + 1) / count_;
     }
   }
   Job(const Job&) = delete;
@@ -60,6 +60,7 @@ class Job final : public detail::SharedWork {
         const std::int64_t chunk = share.next.fetch_add(1, std::memory_order_relaxed);
         if (chunk >= share.end || failed_.load(std::memory_order_relaxed)) break;
         run(chunk);
+        if (own == 0) crew_.wake_another();
       }
     }
   }
@@ -79,6 +80,7 @@ class Job final : public detail::SharedWork {
     }
   }
 
+  detail::Crew& crew_;
   int count_;
   Share* shares_;
   detail::ChunkBody body_;
@@ -106,7 +108,7 @@ void set_thread_count(int count) {
 
 namespace detail {
 
-void run_chunks(std::int64_t chunks, ChunkBody body, Effort effort) {
+void run_chunks(std::int64_t chunks, ChunkBody body, CallSize call) {
   const int wanted = static_cast<int>(std::min<std::int64_t>(chunks, thread_count()));
   if (wanted <= 1 || inside_chunk) {
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) body.call(body.object, chunk);
@@ -122,13 +124,13 @@ void run_chunks(std::int64_t chunks, ChunkBody body, Effort effort) {
   constexpr int usual = 16;
   if (shares <= usual) {
     Share storage[usual];
-    Job job(chunks, shares, storage, body);
-    crew.run(job, effort);
+    Job job(crew, chunks, storage, body);
+    crew.run(job, call);
     job.rethrow();
   } else {
     Share storage[max_shares];
-    Job job(chunks, shares, storage, body);
-    crew.run(job, effort);
+    Job job(crew, chunks, storage, body);
+    crew.run(job, call);
     job.rethrow();
   }
 }

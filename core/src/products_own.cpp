@@ -286,7 +286,7 @@ int64_t slices_per_chunk(int64_t m, int64_t n, int64_t k) {
   return static_cast<int64_t>(std::max(worthwhile / work, 1.0));
 }
 
-Effort effort_of(double work) { return work <= 1 << 19 ? Effort::small : Effort::any; }
+CallSize call_size_of(double work) { return work <= 1 << 19 ? CallSize::small : CallSize::any; }
 
 // A product that takes less time than planning it.
 constexpr double tiny_work = 8192;
@@ -351,7 +351,7 @@ void run_narrow(const ProductKernels<T>& kernels, const ProductBatch& batch, boo
     }
   };
   const double elements = static_cast<double>(batch.count()) * static_cast<double>(first.columns * first.k);
-  parallel_ranges(batch.count() * pieces, grain, run, effort_of(4 * elements));
+  parallel_ranges(batch.count() * pieces, grain, run, call_size_of(4 * elements));
 }
 
 template <class T>
@@ -378,7 +378,7 @@ void run_slices(const ProductKernels<T>& kernels, const ProductBatch& batch, boo
   const int64_t slices_each = slices_per_chunk(m, n, k);
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   parallel_ranges(batch.count() * blocks, plan.parallel ? 1 : slices_each * blocks, run,
-                  effort_of(work * static_cast<double>(batch.count())));
+                  call_size_of(work * static_cast<double>(batch.count())));
 }
 
 // Products with a result of few columns, or a few columns more than whole vectors, and likewise few rows.

@@ -1,7 +1,7 @@
 // The one wrapper around threads. Everything that runs in parallel goes through here.
 //
-// Work is cut into chunks whose number and borders depend on the problem alone, never on the number of
-// threads, so that results have the same bits on any number of threads.
+// Work is cut into chunks whose borders depend on the problem alone, or do not show in the result, so that
+// results have the same bits on any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ HYPERTAPE_API int available_cpus() noexcept;
 
 /// What a parallel call takes in all. A small one is some 20 us on one thread at most: helpers that sleep are
 /// woken for it only when such calls go on.
-enum class Effort { any, small };
+enum class CallSize { any, small };
 
 namespace detail {
 // A borrowed callable: no allocation, valid only during the call.
@@ -35,24 +35,24 @@ struct ChunkBody {
   void* object;
   void (*call)(void* object, std::int64_t chunk);
 };
-HYPERTAPE_API void run_chunks(std::int64_t chunks, ChunkBody body, Effort effort);
+HYPERTAPE_API void run_chunks(std::int64_t chunks, ChunkBody body, CallSize call);
 }  // namespace detail
 
 /// Calls body(chunk) for every chunk in [0, chunks), possibly in parallel; returns when all are done.
 /// The first exception thrown by a body is rethrown. One chunk, or one thread: runs in place, in order.
 /// Nested calls run in order on the calling thread.
 template <class Body>
-void parallel_chunks(std::int64_t chunks, Body&& body, Effort effort = Effort::any) {
+void parallel_chunks(std::int64_t chunks, Body&& body, CallSize call = CallSize::any) {
   using Stored = std::remove_reference_t<Body>;
   detail::run_chunks(chunks,
                      {const_cast<void*>(static_cast<const void*>(std::addressof(body))),
                       [](void* object, std::int64_t chunk) { (*static_cast<Stored*>(object))(chunk); }},
-                     effort);
+                     call);
 }
 
 /// Calls body(begin, end) for [0, size) cut into pieces of `grain` elements (the last may be shorter).
 template <class Body>
-void parallel_ranges(std::int64_t size, std::int64_t grain, Body&& body, Effort effort = Effort::any) {
+void parallel_ranges(std::int64_t size, std::int64_t grain, Body&& body, CallSize call = CallSize::any) {
   if (size <= 0) return;
   if (size <= grain) {
     body(std::int64_t{0}, size);
@@ -63,7 +63,7 @@ void parallel_ranges(std::int64_t size, std::int64_t grain, Body&& body, Effort 
                     const std::int64_t begin = chunk * grain;
                     body(begin, size - begin < grain ? size : begin + grain);
                   },
-                  effort);
+                  call);
 }
 
 }  // namespace hypertape
