@@ -1,5 +1,4 @@
-// Loads the plugin while it runs, uses and unloads it, and again: threads of a library must not outlive its
-// code.
+// Loads the plugin while it runs, uses it and lets it go, and again: what stays loaded has to go on working.
 #include <dlfcn.h>
 
 #include <iostream>
