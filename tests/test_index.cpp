@@ -191,13 +191,13 @@ TEST_CASE("whole rows, longer and shorter than what is fetched ahead, contiguous
 }
 
 TEST_CASE(
-    "rows of the target are shared between threads: any number of them, all alike, too many for the caches") {
+    "rows of the target are shared between threads: any number of them, all alike, too many or too wide") {
   struct Case {
     std::int64_t target_rows, rows, columns;
     bool alike;
   };
   for (const Case& at : {Case{700, 1500, 30, false}, Case{1, 900, 100, false}, Case{3, 513, 100, true},
-                         Case{50, 2100, 1100, false}}) {
+                         Case{50, 3000, 800, false}, Case{50, 2100, 1100, false}}) {
     const Tensor one = random_indices({at.rows}, at.alike ? 1 : at.target_rows);
     const Tensor indices = ht::expand(ht::unsqueeze(one, 1), {at.rows, at.columns});
     const Tensor values = uniform({at.rows, at.columns});

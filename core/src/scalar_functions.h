@@ -15,9 +15,8 @@
 //   sigmoid               2.3,  2.4       both tails, down to denormal results
 //   softplus              1.6,  1.7       the lower tail too
 //   pow                   0.68, 0.50      exact where the result is a number of the format
-//   sin, cos              0.80, 0.50      scalar_angles.h; NaN beyond |x| = 2^30, where the reduction would
-//   not be
-//                                         exact
+//   sin, cos              0.80, 0.50      scalar_angles.h; NaN beyond |x| = 2^30, where reducing it would
+//                                         not be exact
 //   atan2                 1.7,  0.50
 //   erf                   1.4,  1.2       relative, however small x is
 //   normal_cdf            5.6,  6.3       the lower tail too
