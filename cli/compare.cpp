@@ -318,7 +318,7 @@ class Comparer {
 }  // namespace
 
 Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress) {
-  const ThreadCountScope threads(options.threads == 0 ? available_cpus() : options.threads);
+  const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
   const TrainingOptions& training = options.training;
   const auto prepared = prepare_data(data, training);
   const TrainingProblem net = make_training_problem(prepared, training);
@@ -343,7 +343,7 @@ Comparison compare(const Dataset& data, const CompareOptions& options, Progress&
 }
 
 Comparison compare_closed(const CompareOptions& options, Progress& progress) {
-  const ThreadCountScope threads(options.threads == 0 ? available_cpus() : options.threads);
+  const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
   const ClosedProblem closed =
       make_closed_problem(options.problem, options.training.seed, options.training.steps);
   Subject subject{.problem = compared(closed)};

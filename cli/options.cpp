@@ -131,7 +131,8 @@ void add_training_options(CLI::App& app, TrainingOptions& training) {
 
 void add_threads_option(CLI::App& app, int& threads) {
   add(app, "--threads", "N",
-      "from 1 to the CPUs this process may run on, here " + std::to_string(available_cpus()) + " (default)",
+      "from 1 to the CPUs this process may run on, here " + std::to_string(available_cpus()) +
+          "; default: " + std::to_string(thread_count()),
       [&](const std::string& text) { threads = static_cast<int>(parse_integer(text, 1, available_cpus())); });
 }
 

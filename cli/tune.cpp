@@ -365,7 +365,7 @@ class Tuner {
 
 TuneResult tune(const Dataset& data, const TuneOptions& options, const TuneFolder* folder,
                 Progress& progress) {
-  const ThreadCountScope threads(options.threads == 0 ? available_cpus() : options.threads);
+  const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
   return Tuner(data, options, folder, progress).run();
 }
 

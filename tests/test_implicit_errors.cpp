@@ -284,6 +284,13 @@ TEST_CASE("linear: a series' numbers whose squares overflow, vanish or lose thei
     // Negative, of an x whose squares vanish.
     CHECK(indefinite(-1.0, false, vector({1.0, -e})));
     CHECK(indefinite(-two(wide ? 400 : 60), false, vector({two(wide ? -600 : -80), 0.0})));
+    // And where x'Ax itself vanishes or overflows.
+    CHECK(indefinite(-1.0, false, vector({two(range.small), 0.0})));
+    CHECK(indefinite(-1.0, false, vector({s, 0.0})));
+    CHECK_FALSE(indefinite(1.0, false, vector({two(range.small), 0.0})));
+    CHECK_FALSE(indefinite(1.0, false, vector({s, 0.0})));
+    CHECK_FALSE(indefinite(-1.0, false, vector({0.0, 0.0})));
+    CHECK_FALSE(indefinite(0.0, false, vector({s, 0.0})));
   }
 }
 

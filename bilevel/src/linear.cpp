@@ -83,13 +83,15 @@ class Curvatures {
  public:
   /// p'Ap, exactly 0 if it vanishes.
   double along(const TensorList& p, const TensorList& ap) {
-    return along(norm(p), norm(ap), inner_product(p, ap), detail::attainable(0.0, p));
-  }
-  /// The same from |p|, |A p| and p'Ap, with the rounding that counts as zero.
-  double along(double length, double product_length, double curvature, double rounding) {
+    const double length = norm(p), curvature = inner_product(p, ap);
     if (length == 0.0) return 0.0;
-    largest_ = std::max(largest_, product_length / length);
-    return std::abs(curvature) <= rounding * largest_ * length * length ? 0.0 : curvature;
+    largest_ = std::max(largest_, norm(ap) / length);
+    return std::abs(curvature) <= detail::attainable(0.0, p) * largest_ * length * length ? 0.0 : curvature;
+  }
+  /// Whether x'Ax of a term is negative beyond its rounding.
+  bool negative(const detail::SeriesTerm& term, double rounding) {
+    largest_ = std::max(largest_, term.stretch);
+    return term.cosine * term.stretch < -rounding * largest_;
   }
   /// The largest |A p| / |p|.
   double largest() const noexcept { return largest_; }
@@ -237,8 +239,7 @@ LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const Neu
     const TensorList ax = apply(solution.x);
     detail::SeriesTerm term = detail::series_term(plain(solution.x), plain(ax), plain(b), plain(step),
                                                   options.rate, options.momentum);
-    if (curvatures.along(term.x_norm, term.ax_norm, term.x_ax, detail::attainable(0.0, b)) < 0.0)
-      solution.indefinite = true;
+    if (curvatures.negative(term, detail::attainable(0.0, b))) solution.indefinite = true;
     solution.residuals.push_back(size > 0.0 ? term.residual / size : 0.0);
     if (!is_differentiated(ax) && !is_differentiated(solution.x) && !is_differentiated(b)) {
       step = std::move(term.step);

@@ -17,6 +17,15 @@ double careful_root(double squares, Dtype dtype) {
                                                    : std::numeric_limits<double>::quiet_NaN();
 }
 
+void measure_carefully(const TensorList& x, const TensorList& ax, SeriesTerm& term) {
+  const double x_norm = norm(x), ax_norm = norm(ax);
+  if (x_norm == 0.0) return;
+  term.stretch = ax_norm / x_norm;
+  if (ax_norm == 0.0) return;
+  const Scaled from(x), to(ax);
+  term.cosine = inner_product(from.vector(), to.vector()) / (from.size() * to.size());
+}
+
 }  // namespace
 
 SeriesTerm series_term(const TensorList& x, const TensorList& ax, const TensorList& b, const TensorList& step,
@@ -41,12 +50,14 @@ SeriesTerm series_term(const TensorList& x, const TensorList& ax, const TensorLi
     term.x.push_back(next);
   }
   const Dtype dtype = x.front().dtype();
-  term.x_ax = total.x_ax;
-  term.x_norm = careful_root(total.xx, dtype);
-  term.ax_norm = careful_root(total.axax, dtype);
+  const double x_norm = careful_root(total.xx, dtype), ax_norm = careful_root(total.axax, dtype);
+  if (!std::isnan(x_norm) && !std::isnan(ax_norm)) {
+    term.stretch = ax_norm / x_norm;
+    term.cosine = total.x_ax / x_norm / ax_norm;
+  } else {
+    measure_carefully(x, ax, term);
+  }
   term.residual = careful_root(total.rr, dtype);
-  if (std::isnan(term.x_norm)) term.x_norm = norm(x);
-  if (std::isnan(term.ax_norm)) term.ax_norm = norm(ax);
   if (std::isnan(term.residual)) term.residual = norm(plus(b, -1.0, ax));
   return term;
 }

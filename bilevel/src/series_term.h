@@ -6,10 +6,11 @@
 namespace hypertape::bilevel::detail {
 
 struct SeriesTerm {
-  TensorList step;                                 ///< momentum step + rate (b - A x)
-  TensorList x;                                    ///< x + step
-  double x_norm = 0.0, ax_norm = 0.0, x_ax = 0.0;  ///< |x|, |A x| and x'Ax of the old x
-  double residual = 0.0;                           ///< |b - A x|
+  TensorList step;        ///< momentum step + rate (b - A x)
+  TensorList x;           ///< x + step
+  double stretch = 0.0;   ///< |A x| / |x| of the old x, 0 where x is 0
+  double cosine = 0.0;    ///< x'Ax / (|x| |A x|), 0 where one of them is
+  double residual = 0.0;  ///< |b - A x|
 };
 
 /// The vectors have the bits of the public operations b - A x, times, plus; the numbers are the same for

@@ -20,6 +20,7 @@
 #include <cfenv>
 #include <chrono>
 #include <cstdint>
+#include <thread>
 
 namespace hypertape::detail {
 namespace {
@@ -231,12 +232,15 @@ void Helper::wake() noexcept {
 void Helper::release() noexcept {
   std::uint32_t now = offered;
   if (!state.compare_exchange_strong(now, free, std::memory_order_release, std::memory_order_relaxed)) {
-    // It is on its last chunk, unless the system has taken its CPU away.
+    // It is on its last chunk, unless the system has taken its CPU away. Then it may need this one, which
+    // yielding does not give to a thread of lower priority.
     for (int i = 0; state.load(std::memory_order_acquire) != done; ++i) {
       if (i < 1000)
         relax();
-      else
+      else if (i < 2000)
         sched_yield();
+      else
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
     state.store(free, std::memory_order_release);
   }

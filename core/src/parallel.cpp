@@ -10,6 +10,7 @@
 #include <exception>
 #include <mutex>
 
+#include "cpu_quota.h"
 #include "helper_threads.h"
 #include "hypertape/core/error.h"
 
@@ -18,8 +19,17 @@ namespace {
 
 constexpr int max_shares = detail::most_helpers + 1;
 
+int default_threads() noexcept {
+  int quota = 0;
+  try {
+    quota = detail::cpu_quota();
+  } catch (...) {  // no memory to read it with
+  }
+  return quota == 0 ? available_cpus() : std::min(quota, available_cpus());
+}
+
 std::atomic<int>& configured_threads() noexcept {
-  static std::atomic<int> count{available_cpus()};
+  static std::atomic<int> count{default_threads()};
   return count;
 }
 

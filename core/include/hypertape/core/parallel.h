@@ -13,7 +13,8 @@
 
 namespace hypertape {
 
-/// Number of threads that parallel work may use, at least 1. Default: the CPUs this process may run on. It is
+/// Number of threads that parallel work may use, at least 1. Default: the CPUs this process may run on, and
+/// no more than those whose time its control groups allow (a container's limit, rounded up; read once). It is
 /// shared by all calls that are in progress, whichever threads they come from: a call takes the calling
 /// thread and those of the others that no call is using, and goes on alone when there are none.
 HYPERTAPE_API int thread_count() noexcept;
@@ -22,7 +23,7 @@ HYPERTAPE_API int thread_count() noexcept;
 /// else Error. Not to be called while another thread computes.
 HYPERTAPE_API void set_thread_count(int count);
 
-/// CPUs this process may run on (its affinity mask).
+/// CPUs this process may run on (its affinity mask), whatever its control groups allow.
 HYPERTAPE_API int available_cpus() noexcept;
 
 /// What a parallel call takes in all. A small one is some 20 us on one thread at most: helpers that sleep are
