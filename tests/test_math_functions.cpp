@@ -225,6 +225,47 @@ TEST_CASE_TEMPLATE("erf and the normal distribution, its lower tail relative", T
       [](long double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0L)); });
 }
 
+TEST_CASE_TEMPLATE("gelu is x times the normal distribution, zeros and infinities included", T, float,
+                   double) {
+  // Below, the probability is a denormal number, whose product with x has its absolute error only.
+  const T normal = sizeof(T) == 4 ? T(-12.8) : T(-37);
+  for (const double width : {37.0, 10.0, 1.0, 1e-10}) {
+    std::vector<T> points = test_points<T>(-width, width);
+    std::erase_if(points, [&](T x) { return x < normal; });
+    expect_within(
+        sizeof(T) == 4 ? 6.8 : 6.3, points, [](T x) { return math::gelu(x); },
+        [](long double x) { return x * (std::erfc(-x / std::sqrt(2.0L)) / 2); });
+  }
+  for (const T x :
+       {sizeof(T) == 4 ? T(-13) : T(-37.5), sizeof(T) == 4 ? T(-14.4) : T(-38.5), T(-39), T(-1e30)}) {
+    const long double wide = x, expected = wide * std::erfc(-wide / std::sqrt(2.0L)) / 2;
+    CHECK(std::abs(math::gelu(x) - expected) <= 100 * Limits<T>::denorm_min());
+  }
+  CHECK(same_bits(math::gelu(-T(0)), -T(0)));
+  CHECK(same_bits(math::gelu(T(0)), T(0)));
+  CHECK(math::gelu(infinity<T>) == infinity<T>);
+  CHECK(math::gelu(-infinity<T>) == 0);
+  CHECK(math::gelu(Limits<T>::max()) == Limits<T>::max());
+}
+
+TEST_CASE_TEMPLATE("NaNs of every kind stay", T, float, double) {
+  using Bits = math::detail::Bits<T>;
+  const T quiet = Limits<T>::quiet_NaN();
+  for (const Bits payload : {Bits(0), Bits(1), Bits(0x155), Bits(0x3ff)})
+    for (const T sign : {T(1), T(-1)}) {
+      const T nan = std::copysign(math::detail::from_bits<T>(math::detail::to_bits(quiet) | payload), sign);
+      CAPTURE(payload);
+      CHECK(std::isnan(math::erf(nan)));
+      CHECK(std::isnan(math::normal_cdf(nan)));
+      CHECK(std::isnan(math::normal_density(nan)));
+      CHECK(std::isnan(math::gelu(nan)));
+      CHECK(std::isnan(math::exp(nan)));
+      CHECK(std::isnan(math::sigmoid(nan)));
+      CHECK(std::isnan(math::pow(nan, T(2))));
+      CHECK(std::isnan(math::pow(T(2), nan)));
+    }
+}
+
 TEST_CASE_TEMPLATE("vector body and scalar tail of the further functions give the same bits", T, float,
                    double) {
   const std::vector<T> x = test_points<T>(-30.0, 30.0);
@@ -249,4 +290,5 @@ TEST_CASE_TEMPLATE("vector body and scalar tail of the further functions give th
   expect("atan2", [](T a) { return math::atan2(a, T(3) - a); });
   expect("erf", [](T a) { return math::erf(a); });
   expect("normal_cdf", [](T a) { return math::normal_cdf(a); });
+  expect("gelu", [](T a) { return math::gelu(a); });
 }

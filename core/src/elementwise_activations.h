@@ -136,7 +136,7 @@ struct Gelu {
   static constexpr double kink = no_kink;
   static constexpr int cost = 8, pull_cost = 12;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
-    return math::max(x, decltype(x + x)(-40)) * math::normal_cdf(x);
+    return math::gelu(x);
   }
   template <int>
   HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {

@@ -21,9 +21,12 @@
 //   erf                   1.4,  1.2       relative, however small x is
 //   normal_cdf            5.6,  6.3       the lower tail too
 //   normal_density        2.1,  2.0
+//   gelu                  5.2,  6.6       where the probability is a normal number
 //
 // Polynomials are minimax fits (Remez exchange in 60 digits); comments give their relative errors.
 #pragma once
+
+#include <algorithm>
 
 #include "scalar_math.h"
 
@@ -35,6 +38,24 @@ namespace detail {
 struct Pair {
   double high, low;
 };
+
+/// c0 + c1 x + c2 x^2 + ... of 5 to 16 coefficients, by pairs and pairs of pairs (Estrin): some more
+/// operations, but half as many that wait for each other, where these decide.
+HYPERTAPE_ALWAYS_INLINE double short_polynomial(double x, auto... coefficients) {
+  constexpr std::size_t most = 16, count = sizeof...(coefficients);
+  static_assert(count > 4 && count <= most);
+  const double c[most] = {coefficients...};
+  const double square = x * x, fourth = square * square;
+  const auto pair = [&](std::size_t i)
+                        HYPERTAPE_INLINE_LAMBDA { return i + 1 < count ? fused(x, c[i + 1], c[i]) : c[i]; };
+  const auto four = [&](std::size_t i) HYPERTAPE_INLINE_LAMBDA {
+    return i + 2 < count ? fused(square, pair(i + 2), pair(i)) : pair(i);
+  };
+  const auto eight = [&](std::size_t i) HYPERTAPE_INLINE_LAMBDA {
+    return i + 4 < count ? fused(fourth, four(i + 4), four(i)) : four(i);
+  };
+  return count > 8 ? fused(fourth * fourth, eight(8), eight(0)) : eight(0);
+}
 
 /// a + b exactly, for |a| >= |b| or a = 0.
 HYPERTAPE_ALWAYS_INLINE Pair quick_two_sum(double a, double b) {
@@ -64,17 +85,16 @@ HYPERTAPE_ALWAYS_INLINE Pair two_product(double a, double b) {
 HYPERTAPE_ALWAYS_INLINE double exp_of(Pair x) {
   using F = Format<double>;
   constexpr double magic = F::round_magic + 2.0 * F::bias;
-  const double shifted = x.high * F::log2_e + magic;
+  const double shifted = fused(x.high, F::log2_e, magic);
   const double k = shifted - magic;
-  const double high = x.high - k * F::ln2_high;
-  const double low = k * F::ln2_low;
-  const double rounded = high - low;
-  const auto [r, r_error] = quick_two_sum(rounded, ((high - rounded) - low) + x.low);
+  const double high = fused(k, -F::ln2_high, x.high);
+  const double rounded = fused(k, -F::ln2_low, high);
+  const auto [r, r_error] = quick_two_sum(rounded, ((high - rounded) - k * F::ln2_low) + x.low);
   // (exp(r) - 1 - r - r^2/2) / r^3 for |r| <= ln(2)/2: exp to 2^-64.
-  const double tail =
-      polynomial(r, 0x1.555555555555bp-3, 0x1.555555555555ap-5, 0x1.111111110ebfcp-7, 0x1.6c16c16c14215p-10,
-                 0x1.a01a01b3a5250p-13, 0x1.a01a01b1bf68ep-16, 0x1.71ddefbff8f1ep-19, 0x1.27e4c33ed92f9p-22,
-                 0x1.af6c8d09df50cp-26, 0x1.1f991020fdc0dp-29);
+  const double tail = short_polynomial(r, 0x1.555555555555bp-3, 0x1.555555555555ap-5, 0x1.111111110ebfcp-7,
+                                       0x1.6c16c16c14215p-10, 0x1.a01a01b3a5250p-13, 0x1.a01a01b1bf68ep-16,
+                                       0x1.71ddefbff8f1ep-19, 0x1.27e4c33ed92f9p-22, 0x1.af6c8d09df50cp-26,
+                                       0x1.1f991020fdc0dp-29);
   const Pair leading = quick_two_sum(1.0, r);
   const double sum = leading.high + (leading.low + (r_error + (r * r) * (0.5 + r * tail)));
 
@@ -89,16 +109,16 @@ HYPERTAPE_ALWAYS_INLINE Pair log_of(double x) {
   using F = Format<double>;
   const auto [f, k] = split_exponent(x);
   const Pair under = quick_two_sum(2.0, f);
-  const double s = f / under.high;
+  const double inverse = 1.0 / under.high, s = f * inverse;
   const Pair back = two_product(s, under.high);
-  const double s_low = (((f - back.high) - back.low) - s * under.low) / under.high;
+  const double s_low = (((f - back.high) - back.low) - s * under.low) * inverse;
 
   const Pair square = two_product(s, s);
   const double z = square.high, z_low = square.low + 2.0 * s * s_low;
   // (2 atanh(s) - 2 s - 2/3 s^3) / s^5 in z = s^2: log to 2^-73.5.
-  const double tail =
-      polynomial(z, 0x1.9999999999996p-2, 0x1.249249249302ep-2, 0x1.c71c71c58107dp-3, 0x1.745d18321586ap-3,
-                 0x1.3b1362c2f85d3p-3, 0x1.1120b41b32b06p-3, 0x1.de33a0ba0a822p-4, 0x1.eb0fef4e14170p-4);
+  const double tail = short_polynomial(z, 0x1.9999999999996p-2, 0x1.249249249302ep-2, 0x1.c71c71c58107dp-3,
+                                       0x1.745d18321586ap-3, 0x1.3b1362c2f85d3p-3, 0x1.1120b41b32b06p-3,
+                                       0x1.de33a0ba0a822p-4, 0x1.eb0fef4e14170p-4);
   constexpr double third = 0x1.5555555555555p-1, third_low = 0x1.5555555555555p-55;  // 2/3
   Pair factor = quick_two_sum(third, z * tail);
   factor.low += third_low;
@@ -108,7 +128,7 @@ HYPERTAPE_ALWAYS_INLINE Pair log_of(double x) {
   const Pair fraction = two_product(s, total.high);
   const double fraction_low = fraction.low + (s * total.low + s_low * total.high);
 
-  const Pair sum = two_sum(k * F::ln2_high, fraction.high);
+  const Pair sum = quick_two_sum(k * F::ln2_high, fraction.high);  // |fraction| <= 1/2 ln 2
   return quick_two_sum(sum.high, sum.low + (fraction_low + k * F::ln2_low));
 }
 
@@ -203,8 +223,8 @@ HYPERTAPE_ALWAYS_INLINE T bounded(T x, T limit) {
   return magnitude > limit ? limit : magnitude;
 }
 /// Here exp(-v^2/2) is the smallest number, and Phi and the density are zero.
-inline constexpr double normal_end = 38.6;
-inline constexpr float normal_end_float = 14.5f;
+template <Real T>
+inline constexpr T normal_end = sizeof(T) == 8 ? T(38.6) : T(14.5);
 
 /// exp(-v^2/2): the square keeps its rounding error, which the exponential would magnify.
 HYPERTAPE_ALWAYS_INLINE double bell(double v) {
@@ -212,11 +232,11 @@ HYPERTAPE_ALWAYS_INLINE double bell(double v) {
   return exp_of({-0.5 * square.high, -0.5 * square.low});
 }
 
-/// factor exp(x + low), as math::exp, for -106 <= x <= 0, 0.01 <= factor <= 1 and low beside x's last bit: a
-/// denormal product is rounded once.
+/// factor exp(x + low), for -106 <= x <= 0, 0.01 <= factor <= 1 and low beside x's last bit. All is done
+/// 2^64 too large, within the normal range, so that a denormal result is rounded once, by the last product.
 HYPERTAPE_ALWAYS_INLINE float scaled_exp(float factor, float x, float low) {
   using F = Format<float>;
-  constexpr float magic = F::round_magic + float(2 * F::bias);
+  constexpr float magic = F::round_magic + float(F::bias + 64);
   const float shifted = fused(x, F::log2_e, magic);
   const float k = shifted - magic;
   const float high = fused(k, -F::ln2_high, x);
@@ -230,22 +250,30 @@ HYPERTAPE_ALWAYS_INLINE float scaled_exp(float factor, float x, float low) {
   const float r_error = (high - r) - lower;
   const float sum = 1.0f + (r + (r_error + (r * r) * (0.5f + r * exp_tail(r))));
 #endif
-  const Bits<float> exponent = to_bits(shifted), half = exponent >> 1;
-  return ((factor * sum) * from_bits<float>(half << F::mantissa_bits)) *
-         from_bits<float>((exponent - half) << F::mantissa_bits);
+  return (factor * sum) * from_bits<float>(to_bits(shifted) << F::mantissa_bits) * 0x1p-64f;
 }
 
 /// factor exp(-v^2/2)
 HYPERTAPE_ALWAYS_INLINE float bell(float factor, float v) {
-  const float square = v * v;
+  const float half = -0.5f * v, square = half * v;
 #if HYPERTAPE_FMA
-  const float lost = fused(v, v, -square);
+  const float lost = fused(half, v, -square);
 #else
   constexpr float splitter = 0x1p12f + 1.0f;
   const float scaled = splitter * v, high = scaled - (scaled - v), low = v - high;
-  const float lost = ((high * high - square) + 2.0f * (high * low)) + low * low;
+  const float lost = ((-0.5f * high * high - square) - high * low) - 0.5f * low * low;
 #endif
-  return scaled_exp(factor, -0.5f * square, -0.5f * lost);
+  return scaled_exp(factor, square, lost);
+}
+
+/// Phi(-v) of the normal distribution, 0 <= v <= normal_end.
+HYPERTAPE_ALWAYS_INLINE double normal_tail(double v) { return bell(v) * scaled_normal_tail(v); }
+HYPERTAPE_ALWAYS_INLINE float normal_tail(float v) {
+  // Phi(-v) exp(v^2/2) for 0 <= v <= 14.5, to 2^-26.2.
+  return bell(
+      polynomial(v, 0x1p-1f, 0x1.c0d0d2p-2f, 0x1.7744a0p-3f, 0x1.4cdef4p-5f, 0x1.0dc554p-8f) /
+          polynomial(v, 1.0f, 0x1.acaa9ap+0f, 0x1.33d792p+0f, 0x1.e0bdc8p-2f, 0x1.a137dap-4f, 0x1.521a8ap-7f),
+      v);
 }
 
 }  // namespace detail
@@ -367,27 +395,26 @@ HYPERTAPE_ALWAYS_INLINE float erf(float x) {
 }
 
 /// (1 + erf(x / sqrt(2))) / 2: the normal distribution's cumulative probability.
-HYPERTAPE_ALWAYS_INLINE double normal_cdf(double x) {
-  const double v = detail::bounded(x, detail::normal_end);
-  const double tail = detail::bell(v) * detail::scaled_normal_tail(v);
-  return x < 0.0 ? tail : 1.0 - tail;
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T normal_cdf(T x) {
+  const T tail = detail::normal_tail(detail::bounded(x, detail::normal_end<T>));
+  return x < T(0) ? tail : T(1) - tail;
 }
 /// exp(-x^2/2) / sqrt(2 pi)
 HYPERTAPE_ALWAYS_INLINE double normal_density(double x) {
-  return detail::bell(detail::bounded(x, detail::normal_end)) * 0x1.9884533d43651p-2;
-}
-HYPERTAPE_ALWAYS_INLINE float normal_cdf(float x) {
-  const float v = detail::bounded(x, detail::normal_end_float);
-  // Phi(-v) exp(v^2/2) for 0 <= v <= 14.5, to 2^-26.2.
-  const float scaled =
-      detail::polynomial(v, 0x1p-1f, 0x1.c0d0d2p-2f, 0x1.7744a0p-3f, 0x1.4cdef4p-5f, 0x1.0dc554p-8f) /
-      detail::polynomial(v, 1.0f, 0x1.acaa9ap+0f, 0x1.33d792p+0f, 0x1.e0bdc8p-2f, 0x1.a137dap-4f,
-                         0x1.521a8ap-7f);
-  const float tail = detail::bell(scaled, v);
-  return x < 0.0f ? tail : 1.0f - tail;
+  return detail::bell(detail::bounded(x, detail::normal_end<double>)) * 0x1.9884533d43651p-2;
 }
 HYPERTAPE_ALWAYS_INLINE float normal_density(float x) {
-  return detail::bell(0x1.988454p-2f, detail::bounded(x, detail::normal_end_float));
+  return detail::bell(0x1.988454p-2f, detail::bounded(x, detail::normal_end<float>));
+}
+/// x normal_cdf(x) = max(x, 0) - |x| normal_cdf(-|x|), where no infinity meets a zero.
+template <Real T>
+HYPERTAPE_ALWAYS_INLINE T gelu(T x) {
+  // Bounded as integers, which are in the order of positive numbers: a NaN is lost here, and comes back with
+  // x.
+  const T v =
+      detail::from_bits<T>(std::min(detail::to_bits(math::abs(x)), detail::to_bits(detail::normal_end<T>)));
+  return detail::fused(-v, detail::normal_tail(v), x < T(0) ? T(0) : x);
 }
 
 }  // namespace HYPERTAPE_ISA
