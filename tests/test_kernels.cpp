@@ -326,8 +326,9 @@ TEST_CASE("broadcasts and views of short and long rows are what a loop over indi
   const auto values = [](const Shape& shape, std::uint64_t seed) {
     return ladder::sample(shape, -2, 2, seed);
   };
-  for (const Shape& shape : {Shape{300, 7}, Shape{5, 40, 3}, Shape{2, 3, 600}, Shape{3, 513}, Shape{700, 30},
-                             Shape{2, 3, 4, 5}, Shape{3, 1200}})
+  for (const Shape& shape :
+       {Shape{300, 7}, Shape{5, 40, 3}, Shape{2, 3, 600}, Shape{3, 513}, Shape{700, 30}, Shape{90, 256},
+        Shape{3, 70, 100}, Shape{41, 257}, Shape{2, 3, 4, 5}, Shape{3, 1200}})
     for (const naive::Axes& axes : naive::subsets(shape.rank())) {
       const Tensor full = values(shape, 1), small = values(naive::kept_shape(shape, axes), 2);
       std::vector<std::int64_t> order;
@@ -336,11 +337,16 @@ TEST_CASE("broadcasts and views of short and long rows are what a loop over indi
       for (const std::int64_t axis : order) turned_extents.push_back(shape[static_cast<int>(axis)]);
       const Tensor turned = ht::transpose(values(Shape(turned_extents), 3), order);
       const auto a = elements(full), b = elements(small), c = elements(turned),
-                 got = elements(ht::multiply_add(full, small, turned));
+                 got = elements(ht::multiply_add(full, small, turned)), sums = elements(small + full),
+                 differences = elements(full - small), inner = elements(ht::multiply_add(small, small, full));
       std::size_t n = 0;
       bool equal = true;
       naive::for_each_index(shape, [&](const naive::Index& index) {
-        equal &= got[n] == a[n] * b[naive::position(index, small.shape())] + c[n];
+        const double other = b[naive::position(index, small.shape())];
+        equal &= got[n] == a[n] * other + c[n];
+        equal &= sums[n] == a[n] + other;
+        equal &= differences[n] == a[n] - other;
+        equal &= inner[n] == other * other + a[n];
         ++n;
       });
       CAPTURE(shape);

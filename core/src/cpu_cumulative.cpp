@@ -39,9 +39,9 @@ void cumulative_sums(const View& source, int axis, bool reverse, const View& tar
   const T* const x_first = source.as<T>() + first * source.strides[axis];
   T* const y_first = target.as<T>() + first * target.strides[axis];
   if (lines.inner.rank == 0) {
-    // Stores to several lines in turn keep up with the caches, but not with memory.
-    constexpr std::int64_t large = std::int64_t{1} << 22;
-    const bool in_caches = target.size * static_cast<std::int64_t>(sizeof(T)) <= large;
+    // Stores to several lines in turn keep up with the caches, but not with memory: 2 MiB of floats, 4 of
+    // doubles, which lose more by fewer lines.
+    const bool in_caches = target.size <= std::int64_t{1} << 19;
     parallel_ranges(lines.outer.positions(lines.outer.rank), divide_up(lines_grain, 4 * length) * 4,
                     [&](std::int64_t begin, std::int64_t end) {
                       const auto sum = in_caches ? sum_lines<4, T> : sum_lines<8 / sizeof(T), T>;

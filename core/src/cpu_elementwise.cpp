@@ -66,15 +66,51 @@ struct RowOperand {
   }
 };
 
-// Rows in a tile: many enough to fill it, and such that every tile starts at a cache line like the first if
-// that can be.
+// Rows in a tile of so many elements: many enough to fill it, and such that every tile starts at a cache line
+// like the first if that can be.
 template <class T>
-std::int64_t rows_in_tile(std::int64_t length) {
+std::int64_t rows_in_tile(std::int64_t elements, std::int64_t length) {
   constexpr std::int64_t line = line_of<T>;
-  const std::int64_t rows = std::max<std::int64_t>(tile_size / length, 1);
+  const std::int64_t rows = std::max<std::int64_t>(elements / length, 1);
   const std::int64_t aligned = line / std::gcd(line, length);
   return rows > aligned ? rows - rows % aligned : rows;
 }
+
+// The commonest: all rows of a group at once, of operands that lie in place or are the same for every row,
+// such as a bias. Little is done between tiles, which would keep the next one's memory waiting, and they are
+// small: the more of the first-level cache the copied rows take, the slower come the lines that stream
+// through it.
+template <class T>
+class WholeRows {
+ public:
+  /// False where an operand is something else; `length` elements each.
+  bool add(RowOperand<T>& operand, std::int64_t row, std::int64_t rows, std::int64_t length,
+           std::int64_t& kept) {
+    const bool shared = operand.row_step == 0;
+    if (!shared && (operand.step != 1 || operand.row_step != length)) return false;
+    row_steps_[count_] = operand.row_step;
+    first_[count_++] =
+        operand.gathered(row, shared ? std::min(rows, height(length)) : 1, 0, length, true, kept);
+    return true;
+  }
+  void run(const ElementwiseCall& call, ElementwiseLoop loop, T* const* out, std::int64_t rows,
+           std::int64_t length) const {
+    const void* in[ElementwiseCall::max_inputs];
+    void* to[2] = {};
+    const std::int64_t tile = height(length);
+    for (std::int64_t r = 0; r < rows; r += tile) {
+      for (int k = 0; k < count_; ++k) in[k] = first_[k] + r * row_steps_[k];
+      for (int k = 0; k < call.output_count; ++k) to[k] = out[k] + r * length;
+      run_loop<T>(call, loop, std::min(tile, rows - r) * length, in, to);
+    }
+  }
+
+ private:
+  static std::int64_t height(std::int64_t length) { return rows_in_tile<T>(block, length); }
+  int count_ = 0;
+  const T* first_[ElementwiseCall::max_inputs];
+  std::int64_t row_steps_[ElementwiseCall::max_inputs];
+};
 
 // Rows [first, last), counted through all axes but the last: as many at a time as a tile holds, so that a
 // kernel's call is spread over them.
@@ -84,7 +120,7 @@ void run_rows(const ElementwiseCall& call, ElementwiseLoop loop, const StridedWa
   const int inner = walk.rank - 1;
   const auto column_axis = static_cast<std::size_t>(inner), row_axis = static_cast<std::size_t>(inner - 1);
   const std::int64_t length = walk.extents[column_axis], group = walk.extents[row_axis];
-  const std::int64_t width = std::min(length, tile_size), height = rows_in_tile<T>(length);
+  const std::int64_t width = std::min(length, tile_size), height = rows_in_tile<T>(tile_size, length);
   const bool whole = width == length;
   std::array<RowOperand<T>, ElementwiseCall::max_inputs> operands;
   for (std::int64_t row = first; row < last;) {
@@ -96,6 +132,20 @@ void run_rows(const ElementwiseCall& call, ElementwiseLoop loop, const StridedWa
       operands[operand].data = base[operand] + at[operand];
       operands[operand].step = walk.strides[operand][column_axis];
       operands[operand].row_step = walk.strides[operand][row_axis];
+    }
+    WholeRows<T> whole_rows;
+    bool simple = whole;
+    for (std::size_t k = 0; simple && k < static_cast<std::size_t>(call.input_count); ++k)
+      simple = whole_rows.add(operands[k], begin, end - begin, length, kept[k]);
+    if (simple) {
+      T* out[2] = {};
+      for (int k = 0; k < call.output_count; ++k) {
+        const auto operand = static_cast<std::size_t>(call.input_count + k);
+        out[k] = base[operand] + at[operand] + begin * length;  // outputs are contiguous
+      }
+      whole_rows.run(call, loop, out, end - begin, length);
+      row += end - begin;
+      continue;
     }
     for (std::int64_t r = begin; r < end; r += height) {
       const std::int64_t count = std::min(height, end - r);
