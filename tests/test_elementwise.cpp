@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <string>
 
@@ -295,7 +296,16 @@ TEST_CASE("elementwise ladder: one tensor as several operands") {
 }
 
 TEST_CASE("elementwise ladder: sizes that run in parallel") {
+#if defined(__SANITIZE_THREAD__)
+  // Which element which thread takes is the same for every operation of so many operands; each takes seconds
+  // here.
+  constexpr std::ptrdiff_t each = 3;
+#else
+  constexpr std::ptrdiff_t each = 1000;
+#endif
+  std::map<std::size_t, std::ptrdiff_t> taken;
   for (const Op& op : ops()) {
+    if (++taken[op.arity] > each) continue;
     ladder::Options options;
     options.max_order = 2;
     options.given = op.run_given;
