@@ -68,7 +68,7 @@ struct CompareOptions : DataOptions {
   TrainingOptions training;
   /// Empty: net_method_names with one setting of each series, or where there is a closed form all.
   std::vector<std::string> methods;
-  int threads = 0;  ///< 0: all CPUs
+  int threads = 0;  ///< 0: thread_count()
   /// Methods that need more memory are skipped; absent: most of what the system has. Not on the command line.
   std::optional<double> usable_bytes;
   /// The planner's budget, and whether it may choose training in fixed point.

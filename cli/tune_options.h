@@ -33,7 +33,7 @@ struct TuneOptions : DataOptions {
   std::string method = "checkpointed";
   bool baseline = false;
   std::optional<std::string> start;  ///< file with hyperparameters to start from
-  int threads = 0;                   ///< 0: all CPUs
+  int threads = 0;                   ///< 0: thread_count()
   std::optional<std::string> output;
 };
 

@@ -1,7 +1,6 @@
 // The CPU time that control groups leave, read from files as Linux shows them.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <string>
 
@@ -43,6 +42,8 @@ TEST_CASE("version 2: the narrowest limit from the process's group up to the roo
   groups.put("mounted/cpu.max", "max 100000\n");
   CHECK(groups.quota("0::/system.slice\n") == 2);
   CHECK(groups.quota("0::/user.slice\n") == 0);
+  groups.put("mounted/a:b/cpu.max", "700000 100000\n");
+  CHECK(groups.quota("0::/a:b\n") == 7);
 }
 
 TEST_CASE("version 2: a container that is shown its host's path finds its limit at the root") {
@@ -84,7 +85,10 @@ TEST_CASE("what is not there or makes no sense limits nothing") {
 }
 
 TEST_CASE("threads are no more than the quota by default") {
-  const int quota = hypertape::detail::cpu_quota();
+  using hypertape::detail::threads_for;
+  CHECK(threads_for(0, 8) == 8);
+  CHECK(threads_for(3, 8) == 3);
+  CHECK(threads_for(9, 8) == 8);
   CHECK(hypertape::thread_count() ==
-        (quota == 0 ? hypertape::available_cpus() : std::min(quota, hypertape::available_cpus())));
+        threads_for(hypertape::detail::cpu_quota(), hypertape::available_cpus()));
 }

@@ -11,7 +11,7 @@ namespace {
 constexpr int max_operands = ElementwiseCall::max_inputs + 2;
 // A gathered piece of one operand: small enough that all of them stay in the first-level cache.
 constexpr std::int64_t block = 256;
-// The same for several short rows.
+// The same for several short rows, some of which are copied.
 constexpr std::int64_t tile_size = 512;
 
 template <class T>

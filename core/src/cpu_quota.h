@@ -11,4 +11,7 @@ namespace hypertape::detail {
 /// and 2). What cannot be read limits nothing.
 int cpu_quota(const std::string& groups = "/proc/self/cgroup", const std::string& mounted = "/sys/fs/cgroup");
 
+/// The default number of threads: of `cpus`, no more than the quota.
+constexpr int threads_for(int quota, int cpus) { return quota == 0 || quota > cpus ? cpus : quota; }
+
 }  // namespace hypertape::detail

@@ -25,7 +25,7 @@ int default_threads() noexcept {
     quota = detail::cpu_quota();
   } catch (...) {  // no memory to read it with
   }
-  return quota == 0 ? available_cpus() : std::min(quota, available_cpus());
+  return detail::threads_for(quota, available_cpus());
 }
 
 std::atomic<int>& configured_threads() noexcept {

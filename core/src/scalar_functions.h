@@ -407,14 +407,19 @@ HYPERTAPE_ALWAYS_INLINE double normal_density(double x) {
 HYPERTAPE_ALWAYS_INLINE float normal_density(float x) {
   return detail::bell(0x1.988454p-2f, detail::bounded(x, detail::normal_end<float>));
 }
-/// x normal_cdf(x) = max(x, 0) - |x| normal_cdf(-|x|), where no infinity meets a zero.
+/// x normal_cdf(x) = max(x, 0) - |x| normal_cdf(-|x|), where no infinity meets a zero; -0 where it vanishes
+/// below.
 template <Real T>
 HYPERTAPE_ALWAYS_INLINE T gelu(T x) {
-  // Bounded as integers, which are in the order of positive numbers: a NaN is lost here, and comes back with
-  // x.
-  const T v =
-      detail::from_bits<T>(std::min(detail::to_bits(math::abs(x)), detail::to_bits(detail::normal_end<T>)));
-  return detail::fused(-v, detail::normal_tail(v), x < T(0) ? T(0) : x);
+  // Floats are bounded as integers, which are in the order of positive numbers: comparing with a constant,
+  // the compiler would split what follows. A NaN is lost by that, and comes back with x.
+  constexpr T end = detail::normal_end<T>;
+  T v;
+  if constexpr (sizeof(T) == 4)
+    v = detail::from_bits<T>(std::min(detail::to_bits(math::abs(x)), detail::to_bits(end)));
+  else
+    v = detail::bounded(x, end);
+  return detail::fused(-v, detail::normal_tail(v), x < T(0) ? -T(0) : x);
 }
 
 }  // namespace HYPERTAPE_ISA
