@@ -135,9 +135,7 @@ struct Gelu {
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = no_kink;
   static constexpr int cost = 8, pull_cost = 12;
-  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
-    return math::gelu(x);
-  }
+  HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::gelu(x); }
   template <int>
   HYPERTAPE_ALWAYS_INLINE static auto pull(Constant, const auto& t, const auto& x) {
     using bodies::normal_cdf, bodies::normal_density, bodies::within;
