@@ -1,19 +1,17 @@
 // The program's data readers: what they accept, and the message for each thing they refuse.
 #include <doctest/doctest.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "data.h"
-#include "data_limits.h"
+#include "data_files.h"
 #include "hypertape/core/error.h"
 
 namespace {
@@ -25,88 +23,17 @@ using Values = std::vector<double>;
 using Labels = std::vector<std::int64_t>;
 using namespace std::string_literals;
 
-// A folder that is gone at the end of the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "hypertape-data-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::string path(std::string_view name) const { return (path_ / name).string(); }
-
-  std::string write(std::string_view name, std::string_view bytes) const {
-    std::ofstream file(path(name), std::ios::binary);
-    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    REQUIRE(file.good());
-    return path(name);
-  }
-
-  std::string write_gz(std::string_view name, std::string_view bytes) const {
-    const gzFile file = gzopen(path(name).c_str(), "wb");
-    REQUIRE(file != nullptr);
-    if (!bytes.empty()) {
-      REQUIRE(gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size())) ==
-              static_cast<int>(bytes.size()));
-    }
-    REQUIRE(gzclose(file) == Z_OK);
-    return path(name);
-  }
-
- private:
-  std::filesystem::path path_;
-};
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// What Error says, without the folder, which differs from run to run.
-template <class Function>
-std::string error_of(const TemporaryFolder& folder, Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    CHECK(error.operation() == "load data");
-    std::string text = error.what();
-    const std::string prefix = folder.path("");
-    for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
-      text.erase(at, prefix.size());
-    }
-    return text;
-  }
-  return "no error";
-}
-
 std::string csv_error(std::string_view text, const std::optional<std::string>& label_column = std::nullopt) {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string path = folder.write("t.csv", text);
   return error_of(folder, [&] { read_data(path, std::nullopt, label_column); });
 }
 
 Dataset csv(std::string_view text, const std::optional<std::string>& label_column = std::nullopt,
             std::int64_t max_samples = 0) {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   return read_data(folder.write("t.csv", text), std::nullopt, label_column, max_samples);
 }
-
-// Big-endian header of an IDX file of bytes.
-std::string idx(std::vector<std::uint32_t> sizes, std::string_view values, char type = 8) {
-  std::string bytes = {'\0', '\0', type, static_cast<char>(sizes.size())};
-  for (const std::uint32_t size : sizes) {
-    for (const int shift : {24, 16, 8, 0}) bytes += static_cast<char>(size >> shift & 0xFF);
-  }
-  return bytes.append(values);
-}
-
-// Three images of 1x2 and their labels 1, 0, 2.
-const std::string images_bytes = idx({3, 1, 2}, "\0\x33\x66\x99\xCC\xFF"s);
-const std::string labels_bytes = idx({3}, "\1\0\2"s);
 
 }  // namespace
 
@@ -214,7 +141,7 @@ TEST_CASE("CSV: samples are limited, and what follows is not looked at") {
 }
 
 TEST_CASE("CSV may be compressed") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const Dataset data = read_data(folder.write_gz("t.csv.gz", "1,2,0\n3,4,1\n"));
   CHECK(data.inputs == Values{0.25, 0.5, 0.75, 1});
   CHECK(data.name == "t.csv.gz");
@@ -331,7 +258,7 @@ TEST_CASE("CSV: too many columns or an endless row are refused before memory is 
 }
 
 TEST_CASE("files that cannot be read are refused") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const auto error = [&](const std::string& path) { return error_of(folder, [&] { read_data(path); }); };
   CHECK(error(folder.path("none.csv")) == "[load data] none.csv: no such file; check the path");
   std::filesystem::create_directory(folder.path("folder"));
@@ -347,12 +274,12 @@ TEST_CASE("files that cannot be read are refused") {
 }
 
 TEST_CASE("damaged compressed files are refused") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const auto error = [&](const std::string& path) { return error_of(folder, [&] { read_data(path); }); };
   std::string text;
   for (int i = 0; i < 5000; ++i)
     text += std::to_string(i * 7919 % 5003) + "," + std::to_string(i % 10) + "\n";
-  const std::string good = read_file(folder.write_gz("good.csv.gz", text));
+  const std::string good = content(folder.write_gz("good.csv.gz", text));
   REQUIRE(read_data(folder.path("good.csv.gz")).samples == 5000);
 
   CHECK(error(folder.write("cut.csv.gz", good.substr(0, good.size() / 2))) ==
@@ -369,127 +296,8 @@ TEST_CASE("damaged compressed files are refused") {
         "[load data] nothing.csv.gz:1: holds no data; expected one sample per line");
 }
 
-TEST_CASE("IDX: images and labels are read, compressed or not, wherever the labels are") {
-  const TemporaryFolder folder;
-  const auto check = [](const Dataset& data) {
-    CHECK(data.samples == 3);
-    CHECK(data.features == 2);
-    CHECK(data.classes == 3);
-    CHECK(data.inputs == Values{0, 0x33 / 255.0, 0x66 / 255.0, 0x99 / 255.0, 0xCC / 255.0, 1});
-    CHECK(data.labels == Labels{1, 0, 2});
-  };
-  const std::string plain = folder.write("a-images-idx3-ubyte", images_bytes);
-  folder.write("a-labels-idx1-ubyte", labels_bytes);
-  check(read_data(plain));
-
-  const std::string packed = folder.write_gz("b-images-idx3-ubyte.gz", images_bytes);
-  folder.write_gz("b-labels-idx1-ubyte.gz", labels_bytes);
-  check(read_data(packed));
-
-  const std::string mixed = folder.write_gz("c-images.idx3-ubyte.gz", images_bytes);
-  folder.write("c-labels.idx1-ubyte", labels_bytes);
-  check(read_data(mixed));
-
-  const std::string elsewhere = folder.write("pictures.bin", images_bytes);
-  check(read_data(elsewhere, folder.write_gz("answers", labels_bytes)));
-
-  const Dataset limited = read_data(plain, std::nullopt, std::nullopt, 2);
-  CHECK(limited.samples == 2);
-  CHECK(limited.labels == Labels{1, 0});
-  CHECK(limited.inputs == Values{0, 1.0 / 3, 2.0 / 3, 1});
-}
-
-TEST_CASE("IDX: samples may have one dimension, or three") {
-  const TemporaryFolder folder;
-  const std::string labels = folder.write("labels", labels_bytes);
-  CHECK(read_data(folder.write("rows", idx({3, 2}, "abcdef")), labels).features == 2);
-  CHECK(read_data(folder.write("colour", idx({3, 1, 2, 3}, std::string(18, 'x'))), labels).features == 6);
-}
-
-TEST_CASE("IDX: damaged images are refused") {
-  const TemporaryFolder folder;
-  const std::string labels = folder.write("labels", labels_bytes);
-  const auto error = [&](std::string_view bytes) {
-    const std::string path = folder.write("images-idx3-ubyte", bytes);
-    return error_of(folder, [&] { read_data(path, labels); });
-  };
-  const std::string at = "[load data] images-idx3-ubyte: ";
-  CHECK(error("\x89PNG") ==
-        at + "starts with 0x89 0x50, but an IDX file starts with two zero bytes; it is damaged "
-             "or another format");
-  CHECK(error("\0\0\x08"s) ==
-        at + "ends inside its header (1 bytes are missing); the file is truncated, so fetch it "
-             "again");
-  CHECK(error(images_bytes.substr(0, 10)) ==
-        at + "ends inside its header (2 bytes are missing); the file is truncated, so fetch it again");
-  CHECK(error(idx({3, 1, 2}, "", 0x0D)) ==
-        at + "its elements have type 0x0d; only unsigned bytes (0x08) are read, so convert the file");
-  CHECK(error(idx({1, 1, 1, 1, 1}, "x")) ==
-        at + "declares 5 dimensions; labels have 1 and samples 2 to 4, so it is damaged");
-  CHECK(error(idx({3, 0, 2}, "")) == at + "dimension 1 has size 0; there is nothing to learn from");
-  CHECK(error(images_bytes.substr(0, images_bytes.size() - 1)) ==
-        at + "declares 3 x 2 bytes, but at most 5 follow; the file is truncated or its header damaged, so "
-             "fetch it "
-             "again");
-  CHECK(error(images_bytes + "x") ==
-        at + "goes on after the values its header declares; it is damaged, so fetch it again");
-  CHECK(error(labels_bytes) == at + "has one dimension, so it is a file of labels; give the file of images");
-}
-
-TEST_CASE("IDX: huge declared sizes are refused before memory is reserved") {
-  const TemporaryFolder folder;
-  const std::string labels = folder.write("labels", labels_bytes);
-  const auto error = [&](const std::string& path) {
-    return error_of(folder, [&] { read_data(path, labels); });
-  };
-  CHECK(error(folder.write("i", idx({0xFFFFFFFF, 1024, 1024}, "abc"))) ==
-        "[load data] i: declares 4294967295 x 1048576 bytes, but at most 3 follow; the file is truncated or "
-        "its "
-        "header damaged, so fetch it again");
-  CHECK(
-      error(folder.write("i", idx({0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}, "abc"))) ==
-      "[load data] i: declares more than 1048576 values for each sample; it is damaged or not meant for this "
-      "program");
-  const std::string packed = error(folder.write_gz("i", idx({0xFFFFFFFF, 1024, 1024}, "abc")));
-  CHECK(packed.find("declares 4294967295 x 1048576 bytes, but at most ") != std::string::npos);
-  // Within the bound of compression, so noticed only where the data ends.
-  CHECK(error(folder.write_gz("i", idx({3, 10, 100}, "abc"))) ==
-        "[load data] i: ends inside its values (2997 bytes are missing); the file is truncated, so fetch it "
-        "again");
-}
-
-TEST_CASE("IDX: missing, wrong or mismatched labels are refused") {
-  const TemporaryFolder folder;
-  const std::string images = folder.write("x-images-idx3-ubyte.gz", "");
-  folder.write_gz("x-images-idx3-ubyte.gz", images_bytes);
-  const auto error = [&](const std::optional<std::string>& labels) {
-    return error_of(folder, [&] { read_data(images, labels); });
-  };
-  CHECK(error(std::nullopt) ==
-        "[load data] x-images-idx3-ubyte.gz: its labels file is missing: there is neither "
-        "x-labels-idx1-ubyte.gz "
-        "nor x-labels-idx1-ubyte beside it; give the labels file");
-  CHECK(error(folder.path("none")) == "[load data] none: no such file; check the path");
-  CHECK(error(images) ==
-        "[load data] x-images-idx3-ubyte.gz: has 3 dimensions, but labels have 1; this is not a labels file");
-  CHECK(error(folder.write("few", idx({2}, "\1\0"s))) ==
-        "[load data] few: holds 2 labels, but x-images-idx3-ubyte.gz holds 3 samples; the two files do not "
-        "belong "
-        "together");
-  CHECK(error(folder.write("short", idx({3}, "\1\0"s))) ==
-        "[load data] short: declares 3 x 1 bytes, but at most 2 follow; the file is truncated or its header "
-        "damaged, so fetch it again");
-  CHECK(error(folder.write("long", idx({3}, "\1\0\2\0"s))) ==
-        "[load data] long: goes on after the values its header declares; it is damaged, so fetch it again");
-  const std::string nameless = folder.write("pictures", images_bytes);
-  CHECK(error_of(folder, [&] { read_data(nameless); }) ==
-        "[load data] pictures: the name contains no 'images-idx3' from which to form the name of its labels "
-        "file; "
-        "give the labels file");
-}
-
 TEST_CASE("options that do not fit the format are refused") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string images = folder.write("i", images_bytes);
   const std::string labels = folder.write("l", labels_bytes);
   const std::string text = folder.write("t.csv", "1,0\n2,1\n");
@@ -505,12 +313,12 @@ TEST_CASE("options that do not fit the format are refused") {
 
 // Damages good files at random: whatever comes out is a valid data set or an Error, nothing else.
 TEST_CASE("random damage gives a valid data set or an Error") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string text = "a,b,label\r\n1,2.5e1,\"x\"\r\n-3,4,y\r\n\r\n5,0,x\r\n";
   folder.write_gz("t.gz", text);
   folder.write_gz("i.gz", images_bytes);
-  const std::vector<std::string> good = {text, "1,2,0\n3,4,1\n", images_bytes, read_file(folder.path("t.gz")),
-                                         read_file(folder.path("i.gz"))};
+  const std::vector<std::string> good = {text, "1,2,0\n3,4,1\n", images_bytes, content(folder.path("t.gz")),
+                                         content(folder.path("i.gz"))};
   const std::string labels = folder.write("labels", labels_bytes);
   std::mt19937 random(20240229);
   const auto below = [&](std::size_t n) {
