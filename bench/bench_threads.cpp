@@ -35,7 +35,7 @@ class Training {
         weights_(mlp_.init({5}, c.dtype)),
         step_(optim::sgd({.rate = 0.01, .momentum = 0.9})) {
     state_.parameters = weights_.tensors();
-    state_.slots = step_.initial_slots(state_.parameters);
+    state_.buffers = step_.initial_buffers(state_.parameters);
   }
 
   void steps(int count) {

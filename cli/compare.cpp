@@ -106,7 +106,7 @@ class Comparer {
     if (wider * method.bytes > usable_bytes_) method = checkpointed(forecast_, problem().problem.steps);
     result_.reference = method.label() + (subject_.reference ? " in float64" : "");
     reference_ = measure(method, reference_problem());
-    if (reference_.status != bilevel::Status::diverged) result_.validation_loss = reference_.value;
+    if (reference_.status != bilevel::ResultStatus::diverged) result_.validation_loss = reference_.value;
     return subject_.reference ? "" : method.label();
   }
 
@@ -240,7 +240,7 @@ class Comparer {
       progress_.end();
     }
     result.cost.seconds = median(seconds);
-    if (result.status == bilevel::Status::diverged) note_failure(method.label(), result.message);
+    if (result.status == bilevel::ResultStatus::diverged) note_failure(method.label(), result.message);
     return result;
   }
 
@@ -281,7 +281,7 @@ class Comparer {
       row.setting = setting;
       row.group = result.gradients.names()[i];
       row.status = status_of(result, i);
-      if (result.status != bilevel::Status::diverged) {
+      if (result.status != bilevel::ResultStatus::diverged) {
         set_cost(row, result.cost);
         const Tensor& gradient = result.gradients.tensors()[i];
         if (gradient.defined()) compare_gradients(row, gradient, reference_.gradients.tensors()[i]);

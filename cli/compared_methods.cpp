@@ -121,23 +121,24 @@ std::vector<ComparedMethod> approximate_methods(const Selection& selection, cons
 }
 
 std::string status_of(const bilevel::Hypergradient& result) {
-  using bilevel::Status;
+  using bilevel::ResultStatus;
   std::ostringstream text;
   text << bilevel::name_of(result.status);
   text.precision(3);
-  if (result.status == Status::chaotic)
+  if (result.status == ResultStatus::chaotic)
     text << " (adjoint grew " << result.adjoint_growth << " times)";
-  else if (result.status == Status::diverged && result.failed_step >= 0)
+  else if (result.status == ResultStatus::diverged && result.failed_step >= 0)
     text << " at step " << result.failed_step;
-  else if (result.status == Status::diverged || result.status == Status::not_converged ||
-           result.status == Status::negative_curvature || result.status == Status::unstable_series)
+  else if (result.status == ResultStatus::diverged || result.status == ResultStatus::not_converged ||
+           result.status == ResultStatus::negative_curvature ||
+           result.status == ResultStatus::unstable_series)
     text << " (" << result.message << ')';
   return text.str();
 }
 
 std::string status_of(const bilevel::Hypergradient& result, std::size_t group) {
   using bilevel::Availability;
-  if (result.status == bilevel::Status::diverged) return status_of(result);
+  if (result.status == bilevel::ResultStatus::diverged) return status_of(result);
   const Availability availability = result.availability.at(group);
   if (availability == Availability::defined) return status_of(result);
   const std::string reason(bilevel::name_of(availability));

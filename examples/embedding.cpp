@@ -97,8 +97,8 @@ int main() {
   // Divergence is an outcome, not an error: the result says so.
   const bl::Hypergradient diverged = ridge_gradient(x, y, 9.0, 4000);
   std::cout << "    " << diverged.message << '\n';
-  good &=
-      check(diverged.status == bl::Status::diverged && diverged.failed_step >= 0, "divergence is a status");
+  good &= check(diverged.status == bl::ResultStatus::diverged && diverged.failed_step >= 0,
+                "divergence is a status");
 
   // 5. The end: everything the library held for us goes with the handles.
   x = ht::Tensor();

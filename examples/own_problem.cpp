@@ -19,19 +19,19 @@ namespace bl = hypertape::bilevel;
 ht::optim::Step normalised_descent() {
   ht::optim::Step step;
   step.name = "normalised descent";
-  step.initial_slots = [](const ht::TensorList& w) {
-    ht::TensorList slots;
-    for (const ht::Tensor& each : w) slots.push_back(ht::Tensor::ones(each.shape()));
-    return slots;
+  step.initial_buffers = [](const ht::TensorList& w) {
+    ht::TensorList buffers;
+    for (const ht::Tensor& each : w) buffers.push_back(ht::Tensor::ones(each.shape()));
+    return buffers;
   };
   step.update = [](const ht::optim::State& state, const ht::TensorList& gradients,
                    const ht::NamedTensors& h) {
     ht::optim::State next;
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       const ht::Tensor& g = gradients[i];
-      next.slots.push_back(0.9 * state.slots[i] + 0.1 * ht::square(g));
-      // x^(-1/2) as exp(-log(x) / 2); the slot starts at 1 and stays positive.
-      const ht::Tensor scale = ht::exp(-0.5 * ht::log(next.slots[i] + 1e-4));
+      next.buffers.push_back(0.9 * state.buffers[i] + 0.1 * ht::square(g));
+      // x^(-1/2) as exp(-log(x) / 2); the buffer starts at 1 and stays positive.
+      const ht::Tensor scale = ht::exp(-0.5 * ht::log(next.buffers[i] + 1e-4));
       next.parameters.push_back(state.parameters[i] - h["rate"] * (g * scale));
     }
     return next;

@@ -89,7 +89,7 @@ ht::optim::Step step_of(Rule rule, const std::string& rate, const std::string& m
   }
   ht::optim::Step step;
   step.name = name_of(rule);
-  step.initial_slots = [rule](const TensorList& w) {
+  step.initial_buffers = [rule](const TensorList& w) {
     if (rule == Rule::slow_weights) return w;
     TensorList zeros;
     for (const Tensor& each : w) zeros.push_back(Tensor::zeros(each.shape(), each.dtype()));
@@ -99,14 +99,14 @@ ht::optim::Step step_of(Rule rule, const std::string& rate, const std::string& m
     const std::vector<Tensor> rates = rates_for(h[rate], rate_groups);
     ht::optim::State next;
     for (std::size_t i = 0; i < g.size(); ++i) {
-      const Tensor &w = state.parameters[i], &slot = state.slots[i];
+      const Tensor &w = state.parameters[i], &buffer = state.buffers[i];
       if (rule == Rule::tanh_momentum) {
-        next.slots.push_back(scaled(h[momentum], slot) + ht::tanh(g[i]));
-        next.parameters.push_back(w - scaled(rates[i], next.slots[i]));
+        next.buffers.push_back(scaled(h[momentum], buffer) + ht::tanh(g[i]));
+        next.parameters.push_back(w - scaled(rates[i], next.buffers[i]));
       } else {
         const Tensor fast = w - scaled(rates[i], g[i]);
-        next.slots.push_back(slot + scaled(h[momentum], fast - slot));
-        next.parameters.push_back(fast + slow_pull * (next.slots[i] - fast));
+        next.buffers.push_back(buffer + scaled(h[momentum], fast - buffer));
+        next.parameters.push_back(fast + slow_pull * (next.buffers[i] - fast));
       }
     }
     return next;

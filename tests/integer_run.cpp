@@ -132,7 +132,7 @@ Case taped_integers(const Case& problem, bool dampened) {
     integers->step(flat(g), rate_per_element(ladder::elements(h["rates"]), shapes),
                    std::llround(h["momentum"].item() * 65536.0), dampened);
     return ht::optim::State{straight_through(next.parameters, pieces(integers->w, shapes)),
-                            straight_through(next.slots, pieces(integers->v, shapes))};
+                            straight_through(next.buffers, pieces(integers->v, shapes))};
   };
   return result;
 }

@@ -74,7 +74,7 @@ Hypergradient with_less_work(const Case& problem, const Estimator& estimator, st
   Case rest = problem;
   rest.problem = part_of(problem.problem, dropped_steps, problem.problem.steps);
   rest.problem.init = [=](const NamedTensors&) { return middle.parameters; };
-  rest.problem.step.initial_slots = [=](const TensorList&) { return middle.slots; };
+  rest.problem.step.initial_buffers = [=](const TensorList&) { return middle.buffers; };
   return rest.by(estimator);
 }
 

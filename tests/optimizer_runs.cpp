@@ -17,7 +17,7 @@ std::vector<double> twenty_steps(const ht::optim::Step& step, const ht::NamedTen
   const Tensor a = tensor(Tensor::from({1.5, 0.25, -0.5, 0.25, 1.0, 0.125, -0.5, 0.125, 2.0}, {3, 3})),
                b = tensor(Tensor::from({0.5, -1.0, 0.75}));
   const TensorList start = {tensor(Tensor::from({1.0, -2.0, 0.5}))};
-  ht::optim::State state{start, step.initial_slots(start)};
+  ht::optim::State state{start, step.initial_buffers(start)};
   for (int t = 0; t < 20; ++t) {
     const auto loss = [&](const TensorList& w) {
       return 0.5 * ht::dot(ht::matmul(a, w[0]), w[0]) - ht::dot(b, w[0]) +

@@ -90,7 +90,7 @@ TEST_CASE("bilevel: an incomplete problem is refused, naming what is missing") {
   expect_refused([](Case& c) { c.problem.steps = 0; }, {"[bilevel]", "steps is 0"});
   expect_refused([](Case& c) { c.problem.steps = -3; }, {"steps is -3"});
   expect_refused([](Case& c) { c.problem.step.update = {}; }, {"[bilevel]", "step"});
-  expect_refused([](Case& c) { c.problem.step.initial_slots = {}; }, {"[bilevel]", "step"});
+  expect_refused([](Case& c) { c.problem.step.initial_buffers = {}; }, {"[bilevel]", "step"});
   expect_refused([](Case& c) { c.outer = {}; }, {"[hypergradient]", "outer loss"});
   expect_refused([](Case& c) { c.problem.init = [](const NamedTensors&) { return NamedTensors{}; }; },
                  {"[bilevel]", "no parameters"});
@@ -129,7 +129,7 @@ TEST_CASE("bilevel: a step that returns a state of another form is refused by na
     };
   };
   using State = ht::optim::State;
-  expect_refused(with_update([](State& s) { s.slots.pop_back(); }), {"'odd'"});
+  expect_refused(with_update([](State& s) { s.buffers.pop_back(); }), {"'odd'"});
   expect_refused(with_update([](State& s) { s.parameters[1] = Tensor(); }), {"'odd'"});
   expect_refused(with_update([](State& s) { s.parameters[1] = Tensor::ones({2, 1}); }), {"'odd'"});
 }
@@ -157,7 +157,7 @@ TEST_CASE("bilevel: a non-finite training loss is reported with its step by ever
         CAPTURE(step);
         const NothingLeft check;
         const Hypergradient result = problem.by(method);
-        CHECK(result.status == Status::diverged);
+        CHECK(result.status == ResultStatus::diverged);
         CHECK(result.failed_step == step);
         CHECK(contains(result.message, "at step " + std::to_string(step)));
         CHECK(contains(result.message, "training loss"));
@@ -175,7 +175,7 @@ TEST_CASE("bilevel: a non-finite training loss is reported with its step by ever
       const NothingLeft check;
       const DirectionalDerivative tangent =
           directional_derivative(problem.problem, problem.outer, problem.h, problem.h);
-      CHECK(tangent.status == Status::diverged);
+      CHECK(tangent.status == ResultStatus::diverged);
       CHECK(tangent.failed_step == step);
       try {
         train(problem.problem, problem.h);
@@ -205,13 +205,13 @@ TEST_CASE(
     CAPTURE(method.name());
     const NothingLeft check;
     const Hypergradient result = outer.by(method);
-    CHECK(result.status == Status::diverged);
+    CHECK(result.status == ResultStatus::diverged);
     CHECK(result.failed_step == -1);
     CHECK(std::isnan(result.value));
     CHECK(contains(result.message, "outer loss"));
     CHECK(result.unused().empty());
     const Hypergradient infinite = slope.by(method);
-    CHECK(infinite.status == Status::diverged);
+    CHECK(infinite.status == ResultStatus::diverged);
     CHECK_FALSE(infinite.message.empty());
   }
 }
@@ -220,7 +220,7 @@ TEST_CASE("bilevel: forward mode refuses more hyperparameters than it was allowe
   const Case problem = Quadratic(5, Rule::momentum).problem();  // 3 + 10 + 5 + 5
   CHECK(contains(refusal([&] { problem.by(Forward{22}); }), "23"));
   CHECK(contains(refusal([&] { problem.by(Forward{22}); }), "directional_derivative"));
-  CHECK(problem.by(Forward{23}).status == Status::exact);
+  CHECK(problem.by(Forward{23}).status == ResultStatus::exact);
   CHECK(contains(refusal([&] { digits({.steps = 400}).by(Forward{}); }), "1000"));
 }
 

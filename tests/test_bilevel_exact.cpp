@@ -64,7 +64,7 @@ TEST_CASE("bilevel: every method gives the closed form of the quadratic for ever
               second = ladder::elements(result.parameters["second"]);
         for (std::size_t i = 0; i < c.size(); ++i)
           CHECK((i < 3 ? first[i] : second[i - 3]) == doctest::Approx(c[i]).epsilon(tolerance));
-        CHECK(result.status == ht::bilevel::Status::exact);
+        CHECK(result.status == ht::bilevel::ResultStatus::exact);
         CHECK(result.unused().empty());
         CHECK(result.method == method.name());
       }
@@ -84,7 +84,7 @@ TEST_CASE("bilevel: truncated is the hypergradient of its last steps, started wh
       const Hypergradient result = mutation_gate::expect_gated(
           problem, ht::bilevel::Truncated{kept}, [&](const Hypergradient& r) { return error(r) < 1e-13; },
           [&] { return problem.by(ht::bilevel::Truncated{kept + 1}); });
-      CHECK(result.status == ht::bilevel::Status::approximate);
+      CHECK(result.status == ht::bilevel::ResultStatus::approximate);
     }
   }
 }
@@ -455,7 +455,7 @@ TEST_CASE("bilevel: pre-training inside fine-tuning's init is differentiated by 
   CHECK(relative_error(forward_case.by(forward).gradients, reference.gradients) < 1e-10);
 }
 
-TEST_CASE("bilevel: a kept pullback gives the same bits again, slots' cotangents included") {
+TEST_CASE("bilevel: a kept pullback gives the same bits again, buffers' cotangents included") {
   const Case problem = digits({.sizes = {64, 5, 10}, .steps = 7});
   for (const Estimator& method : reverse_methods()) {
     CAPTURE(method.name());
@@ -463,7 +463,7 @@ TEST_CASE("bilevel: a kept pullback gives the same bits again, slots' cotangents
         [&](const TensorList& h) {
           const auto solution = ht::bilevel::solve(problem.problem, problem.h.with(h), method);
           TensorList all = solution.parameters.tensors();
-          all.insert(all.end(), solution.slots.begin(), solution.slots.end());
+          all.insert(all.end(), solution.buffers.begin(), solution.buffers.end());
           return all;
         },
         problem.h.tensors());

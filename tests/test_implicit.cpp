@@ -26,7 +26,7 @@ using ht::bilevel::ImplicitCg;
 using ht::bilevel::ImplicitDense;
 using ht::bilevel::ImplicitNeumann;
 using ht::bilevel::ImplicitNormalCg;
-using ht::bilevel::Status;
+using ht::bilevel::ResultStatus;
 using ht::bilevel::T1T2;
 using ht::bilevel::Truncated;
 using ht::bilevel::Unrolled;
@@ -41,7 +41,7 @@ void expect_exact(const Known& known, std::int64_t unknowns, double tolerance = 
         [&] { return known.problem.by(solver.halfway); });
     CAPTURE(relative_error(result.gradients, known.gradients));
     CHECK(result.value == doctest::Approx(known.value).epsilon(1e-11));
-    CHECK(result.status == Status::converged);
+    CHECK(result.status == ResultStatus::converged);
     CHECK(result.message.empty());
     CHECK(result.inner_residual < 1e-12);
     REQUIRE(!result.linear_residuals.empty());
@@ -93,7 +93,7 @@ TEST_CASE("implicit: scalar fixed points found by bisection, which nothing can d
           problem, method,
           [&](const Hypergradient& r) { return relative_error(r.gradients, exact.gradients) < 1e-10; },
           [&] { return problem.by(T1T2{.rate = 0.9}); });
-      CHECK(result.status == Status::converged);
+      CHECK(result.status == ResultStatus::converged);
     }
     CHECK(asked > 0);
     // Rank-0 parameters, where others return zero.
@@ -182,8 +182,8 @@ TEST_CASE("implicit: K Neumann terms are K + 1 truncated steps of gradient desce
     const Hypergradient cut = known.problem.by(Truncated{terms + 1});
     CHECK(relative_error(series.gradients, cut.gradients) < 1e-12);
     CHECK(series.inner_residual < 1e-12);
-    CHECK(series.status == Status::approximate);
-    CHECK(cut.status == Status::approximate);
+    CHECK(series.status == ResultStatus::approximate);
+    CHECK(cut.status == ResultStatus::approximate);
     CHECK(series.linear_iterations == terms);
     // Off by one in either would not pass.
     CHECK(relative_error(series.gradients, known.problem.by(Truncated{terms + 2}).gradients) > 1e-9);
@@ -259,7 +259,7 @@ TEST_CASE("implicit: T1-T2 is the mixed product, DARTS its finite difference") {
   };
   const double rate = 0.25;
   const Hypergradient one_step = known.problem.by(T1T2{.rate = rate});
-  CHECK(one_step.status == Status::approximate);
+  CHECK(one_step.status == ResultStatus::approximate);
   // F_h - rate f_hw F_w, from plain derivatives at w*.
   const TensorList w = one_step.parameters.tensors();
   const TensorList outer = ht::grad(
@@ -331,7 +331,7 @@ TEST_CASE("implicit: pre-training differentiated implicitly under unrolled fine-
   };
   tuned.outer = [](const NamedTensors& w, const NamedTensors&) { return ht::sum(ht::tanh(w["w"])); };
   const Hypergradient result = tuned.by(Unrolled{});
-  CHECK(result.status == Status::exact);
+  CHECK(result.status == ResultStatus::exact);
   Case through = tuned;
   through.problem.init = [pre](const NamedTensors& h) {
     return ht::bilevel::solve(pre.problem.problem, h, Unrolled{}).parameters;
@@ -366,7 +366,7 @@ TEST_CASE("implicit: float32 follows float64") {
                                   Estimator(ImplicitDense{.inner_tolerance = 1e-5})}) {
     const Hypergradient result = narrow.by(method);
     CAPTURE(method.name());
-    CHECK(result.status == Status::converged);
+    CHECK(result.status == ResultStatus::converged);
     CHECK(static_cast<double>(result.gradients["lambda"].to_vector<float>()[0]) ==
           doctest::Approx(wide.gradients["lambda"].item()).epsilon(1e-4));
   }

@@ -100,10 +100,10 @@ TEST_CASE("truncated: all steps are unrolled, fewer say what they left out") {
   const auto whole = problem.by(Unrolled{}), all = problem.by(Truncated{6}), more = problem.by(Truncated{99});
   CHECK(bilevel_problems::relative_error(all.gradients, whole.gradients) < 1e-14);
   CHECK(bilevel_problems::relative_error(more.gradients, whole.gradients) < 1e-14);
-  CHECK(more.status == ht::bilevel::Status::exact);
+  CHECK(more.status == ht::bilevel::ResultStatus::exact);
   CHECK(more.availability == whole.availability);
   const auto part = problem.by(Truncated{2});
-  CHECK(part.status == ht::bilevel::Status::approximate);
+  CHECK(part.status == ht::bilevel::ResultStatus::approximate);
   // The quadratic's hyperparameters: h, rates, momenta, start. Its h also enters the outer loss.
   const std::vector<Availability> expected = {Availability::partly_zero, Availability::partly_zero,
                                               Availability::partly_zero, Availability::zero_by_construction};

@@ -25,7 +25,7 @@ using ht::bilevel::ImplicitCg;
 using ht::bilevel::ImplicitDense;
 using ht::bilevel::ImplicitNeumann;
 using ht::bilevel::ImplicitNormalCg;
-using ht::bilevel::Status;
+using ht::bilevel::ResultStatus;
 using ht::bilevel::T1T2;
 using ht::bilevel::Truncated;
 
@@ -35,47 +35,47 @@ TEST_CASE("implicit: statuses name what went wrong") {
   const Known flat = saddle();
   // At a saddle point CG stops; the normal equations and the factorisation do not care.
   const Hypergradient stopped = flat.problem.by(ImplicitCg{});
-  CHECK(stopped.status == Status::negative_curvature);
+  CHECK(stopped.status == ResultStatus::negative_curvature);
   expect_text(stopped.message, "negative curvature");
   const Hypergradient around = flat.problem.by(ImplicitNormalCg{});
   CHECK(relative_error(around.gradients, flat.gradients) < 1e-10);
-  CHECK(around.status == Status::negative_curvature);
+  CHECK(around.status == ResultStatus::negative_curvature);
   expect_text(around.message, "no minimum");
   const Hypergradient dense = flat.problem.by(ImplicitDense{});
   CHECK(relative_error(dense.gradients, flat.gradients) < 1e-12);
-  CHECK(dense.status == Status::negative_curvature);
+  CHECK(dense.status == ResultStatus::negative_curvature);
 
   const Known known = quadratic();
   const Hypergradient unstable = known.problem.by(ImplicitNeumann{.terms = 30, .rate = 2.0});
-  CHECK(unstable.status == Status::unstable_series);
+  CHECK(unstable.status == ResultStatus::unstable_series);
   // Away from the minimum too, what the linear system adds to that is said.
   const Hypergradient both = quadratic(1.0, 3).problem.by(ImplicitNeumann{.terms = 30, .rate = 2.0});
-  CHECK(both.status == Status::not_converged);
+  CHECK(both.status == ResultStatus::not_converged);
   expect_text(both.message, "not at its minimum");
   expect_text(both.message, "; the series grows");
   const Hypergradient one_term = quadratic(1.0, 3).problem.by(ImplicitNeumann{.terms = 1, .rate = 0.01});
   expect_text(one_term.setting, "1 term, rate 0.01");
   CHECK(one_term.message.find(';') == std::string::npos);
   expect_text(unstable.message, "too large for the largest eigenvalue");
-  CHECK(known.problem.by(ImplicitNeumann{.terms = 1, .rate = 2.0}).status == Status::unstable_series);
-  CHECK(known.problem.by(ImplicitNeumann{.terms = 3000, .rate = 2.0}).status != Status::diverged);
+  CHECK(known.problem.by(ImplicitNeumann{.terms = 1, .rate = 2.0}).status == ResultStatus::unstable_series);
+  CHECK(known.problem.by(ImplicitNeumann{.terms = 3000, .rate = 2.0}).status != ResultStatus::diverged);
   const Hypergradient upward = flat.problem.by(ImplicitNeumann{.terms = 60, .rate = 0.5});
-  CHECK(upward.status == Status::unstable_series);
+  CHECK(upward.status == ResultStatus::unstable_series);
   expect_text(upward.message, "negative curvature");
   const Hypergradient damped = known.problem.by(ImplicitCg{.damping = 1.0});
-  CHECK(damped.status == Status::approximate);
+  CHECK(damped.status == ResultStatus::approximate);
   expect_text(damped.message, "damped");
   const Hypergradient short_of = known.problem.by(ImplicitCg{.iterations = 2});
-  CHECK(short_of.status == Status::not_converged);
+  CHECK(short_of.status == ResultStatus::not_converged);
   expect_text(short_of.message, "2 iterations");
   CHECK(short_of.linear_iterations == 2);
   const Hypergradient early = quadratic(1.0, 3).problem.by(ImplicitCg{});
-  CHECK(early.status == Status::not_converged);
+  CHECK(early.status == ResultStatus::not_converged);
   expect_text(early.message, "not at its minimum");
   CHECK(early.inner_residual > 1e-3);
   // Whatever the loss's scale, and however steep the start was.
-  CHECK(quadratic(1e-9, 3).problem.by(ImplicitCg{}).status == Status::not_converged);
-  CHECK(quadratic(1e9, 3).problem.by(ImplicitCg{}).status == Status::not_converged);
+  CHECK(quadratic(1e-9, 3).problem.by(ImplicitCg{}).status == ResultStatus::not_converged);
+  CHECK(quadratic(1e9, 3).problem.by(ImplicitCg{}).status == ResultStatus::not_converged);
   for (const double start : {0.0, 1e-9}) {
     Case steep;
     steep.h = {{"h", Tensor::scalar(2.0)}};
@@ -87,11 +87,11 @@ TEST_CASE("implicit: statuses name what went wrong") {
     steep.problem.solver = [](const NamedTensors&, const NamedTensors&) {
       return NamedTensors{{"w", Tensor::scalar(1.0)}};
     };
-    CHECK(steep.by(ImplicitCg{}).status == Status::not_converged);
+    CHECK(steep.by(ImplicitCg{}).status == ResultStatus::not_converged);
     steep.problem.solver = [](const NamedTensors&, const NamedTensors& h) {
       return NamedTensors{{"w", h["h"]}};
     };
-    CHECK(steep.by(ImplicitCg{}).status == Status::converged);
+    CHECK(steep.by(ImplicitCg{}).status == ResultStatus::converged);
     CHECK(steep.by(ImplicitCg{}).gradients["h"].item() == doctest::Approx(4.0).epsilon(1e-12));
   }
   // Without hypergradient() nobody reads a status: the pullback refuses to hand out a wrong number.
@@ -147,8 +147,8 @@ TEST_CASE("implicit: steps that training never takes do not fail a result") {
     if (context.step < 20) return plain;
     return plain + 0.0 * ht::sum(ht::log(ht::square(w["first"])));
   };
-  CHECK(problem.by(ImplicitCg{}).status == Status::converged);
-  CHECK(problem.by(Truncated{50}).status == Status::approximate);
+  CHECK(problem.by(ImplicitCg{}).status == ResultStatus::converged);
+  CHECK(problem.by(Truncated{50}).status == ResultStatus::approximate);
 }
 
 TEST_CASE("implicit: an outer loss that ignores the parameters leaves the direct term alone") {
@@ -173,7 +173,7 @@ TEST_CASE("implicit: tiny outer losses keep their hypergradient") {
     const std::vector<double> found = ladder::elements(result.gradients["log_diagonal"]);
     for (std::size_t i = 0; i < found.size(); ++i)
       CHECK(found[i] / scaled[1][i] == doctest::Approx(1.0).epsilon(1e-9));
-    CHECK(result.status == Status::converged);
+    CHECK(result.status == ResultStatus::converged);
   }
 }
 
@@ -226,7 +226,7 @@ TEST_CASE("implicit: a zero outer gradient gives zeros that are a solution, not 
   known.problem.outer = [](const NamedTensors& w, const NamedTensors&) { return 0.0 * ht::sum(w["first"]); };
   for (const Solver& solver : solvers(5)) {
     const Hypergradient result = known.problem.by(solver.method);
-    CHECK(result.status == Status::converged);
+    CHECK(result.status == ResultStatus::converged);
     CHECK(result.availability[0] == Availability::defined);
     CHECK(ladder::norm(result.gradients.tensors()) == 0.0);
   }

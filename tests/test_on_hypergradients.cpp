@@ -96,7 +96,7 @@ TEST_CASE("chapter: the running example, by every method that differentiates the
     says_exactly(result.value, "0.119072");
     says_exactly(result.gradients["h"].item(), "0.238144");
     says_exactly(result.gradients["r"].item(), "1.87392");
-    CHECK(result.status == Status::exact);
+    CHECK(result.status == ResultStatus::exact);
   }
   says_exactly(example.by(Trajectory{}).adjoint_growth, "0.512");
   for (const auto& [steps, w] : {std::pair(1, "0.2"), std::pair(2, "0.36")})
@@ -132,7 +132,7 @@ TEST_CASE("chapter: truncation, and its identity with the Neumann series at the 
     says(neumann, partial[k]);
     CHECK(std::abs(neumann - long_run.by_h(Truncated{k + 1})) <= 1e-13);
   }
-  CHECK(long_run.by(ImplicitNeumann{.terms = 20, .rate = 1.5}).status == Status::unstable_series);
+  CHECK(long_run.by(ImplicitNeumann{.terms = 20, .rate = 1.5}).status == ResultStatus::unstable_series);
 }
 
 TEST_CASE("chapter: the minimum, by the implicit function theorem") {
@@ -141,12 +141,12 @@ TEST_CASE("chapter: the minimum, by the implicit function theorem") {
     const Hypergradient result = long_run.by(method);
     CAPTURE(result.method);
     CHECK(std::abs(result.gradients["h"].item() - 1.0) <= 1e-12);
-    CHECK(result.status == Status::converged);
+    CHECK(result.status == ResultStatus::converged);
     CHECK_FALSE(result.gradients["r"].defined());
     CHECK(result.availability[1] == Availability::not_defined);
   }
   const Hypergradient early = Running(3).by(ImplicitDense{});
-  CHECK(early.status == Status::not_converged);
+  CHECK(early.status == ResultStatus::not_converged);
   says(early.inner_residual, "1.049");
   CHECK(std::abs(early.gradients["h"].item() - 0.488) <= 1e-14);
 
@@ -293,7 +293,7 @@ TEST_CASE("chapter: costs, digits and chaos") {
   chaos.h = {{"r", Tensor::scalar(1.9)}};
   const Hypergradient result = chaos.by(Trajectory{});
   CHECK(result.adjoint_growth > 100.0);
-  CHECK(result.status == Status::chaotic);
+  CHECK(result.status == ResultStatus::chaotic);
   // Unrolled agrees: it is a derivative, however little it says.
   CHECK(std::abs(chaos.by(Unrolled{}).gradients["r"].item() / result.gradients["r"].item() - 1.0) < 1e-6);
 }

@@ -258,20 +258,20 @@ TEST_CASE("optim: a state that is handed over gives the same bits, and one that 
                             ladder::converted(sample({4, 5}, -1, 1, 2), dtype)};
       const TensorList g = {ladder::converted(sample({33}, -1, 1, 3), dtype),
                             ladder::converted(sample({4, 5}, -1, 1, 4), dtype)};
-      const State start = {w, step.initial_slots(w)};
-      State kept = start, lent = {{fresh(w[0]), fresh(w[1])}, step.initial_slots(w)};
+      const State start = {w, step.initial_buffers(w)};
+      State kept = start, lent = {{fresh(w[0]), fresh(w[1])}, step.initial_buffers(w)};
       for (int t = 0; t < 3; ++t) {
         const State before = kept;
         TensorList copies;
-        for (const TensorList* list : {&before.parameters, &before.slots})
+        for (const TensorList* list : {&before.parameters, &before.buffers})
           for (const Tensor& each : *list) copies.push_back(fresh(each));
         kept = step.update(before, g, {});
         TensorList still = before.parameters;
-        still.insert(still.end(), before.slots.begin(), before.slots.end());
+        still.insert(still.end(), before.buffers.begin(), before.buffers.end());
         CHECK(same_bits(still, copies));
         lent = step.update(std::move(lent), {fresh(g[0]), fresh(g[1])}, {});
         CHECK(same_bits(lent.parameters, kept.parameters));
-        CHECK(same_bits(lent.slots, kept.slots));
+        CHECK(same_bits(lent.buffers, kept.buffers));
       }
     }
 }
@@ -279,11 +279,11 @@ TEST_CASE("optim: a state that is handed over gives the same bits, and one that 
 TEST_CASE("optim: Adam broadcasts a gradient of fewer elements") {
   const Step step = ht::optim::adam({.rate = 0.01});
   const Tensor w = sample({50}, -1, 1, 1);
-  const State state = {{w}, step.initial_slots({w})};
+  const State state = {{w}, step.initial_buffers({w})};
   const State narrow = step.update(state, {Tensor::full({1}, 0.25)}, {});
   const State whole = step.update(state, {Tensor::full({50}, 0.25)}, {});
   CHECK(same_bits(narrow.parameters, whole.parameters));
-  CHECK(same_bits(narrow.slots, whole.slots));
+  CHECK(same_bits(narrow.buffers, whole.buffers));
 }
 
 TEST_CASE("optim: Adam in one pass has the bits of Adam recorded, second moments of 0 and NaN included") {
@@ -294,7 +294,7 @@ TEST_CASE("optim: Adam in one pass has the bits of Adam recorded, second moments
     const Tensor w = ladder::converted(sample(g.shape(), -1, 1, 1), dtype);
     const Step step = ht::optim::adam({.rate = "rate", .weight_decay = 0.125, .decoupled = true});
     const Tensor a_rate = Tensor::scalar(0.01, dtype);
-    State plain = {{w}, step.initial_slots({w})};
+    State plain = {{w}, step.initial_buffers({w})};
     for (int t = 0; t < 3; ++t) {
       State recorded;
       (void)ht::vjp(
@@ -305,7 +305,7 @@ TEST_CASE("optim: Adam in one pass has the bits of Adam recorded, second moments
           a_rate);
       plain = step.update(std::move(plain), {g}, {{"rate", a_rate}});
       CHECK(same_bits(plain.parameters, recorded.parameters));
-      CHECK(same_bits(plain.slots, recorded.slots));
+      CHECK(same_bits(plain.buffers, recorded.buffers));
     }
   }
 }

@@ -79,14 +79,14 @@ TEST_CASE("adam: two steps worked by hand") {
         AdamOptions{.rate = "rate", .beta1 = "b1", .beta2 = "b2", .epsilon = "eps"}}) {
     const Step step = ht::optim::adam(options);
     const TensorList w = {Tensor::ones({1})};
-    const State middle = step.update({w, step.initial_slots(w)}, {Tensor::full({1}, 4.0)}, h);
+    const State middle = step.update({w, step.initial_buffers(w)}, {Tensor::full({1}, 4.0)}, h);
     CHECK(middle.parameters[0].item() == doctest::Approx(0.6).epsilon(1e-15));
     const State end = step.update(middle, {Tensor::full({1}, -3.0)}, h);
-    REQUIRE(end.slots.size() == 4);
-    CHECK(end.slots[0].item() == -0.5);
-    CHECK(end.slots[1].item() == 5.25);
-    CHECK(end.slots[2].item() == 0.75);
-    CHECK(end.slots[3].item() == 0.4375);
+    REQUIRE(end.buffers.size() == 4);
+    CHECK(end.buffers[0].item() == -0.5);
+    CHECK(end.buffers[1].item() == 5.25);
+    CHECK(end.buffers[2].item() == 0.75);
+    CHECK(end.buffers[3].item() == 0.4375);
     const double expected = 0.6 + 0.5 * (0.5 / 0.75) / (std::sqrt(12.0) + 1.0);
     CHECK(end.parameters[0].item() == doctest::Approx(expected).epsilon(1e-15));
   }
@@ -102,7 +102,7 @@ TEST_CASE("adam: weight decay is added to the gradient, or decoupled, by groups"
                                        .weight_decay = "decays",
                                        .decoupled = decoupled,
                                        .rate_groups = {1, 0}});
-    const State next = step.update({w, step.initial_slots(w)}, g, h);
+    const State next = step.update({w, step.initial_buffers(w)}, g, h);
     // After one step both corrected moments are those of the gradient itself: a move of g / (g + 1).
     for (std::size_t i = 0; i < 2; ++i) {
       const double r = i == 0 ? 0.25 : 0.125, decay = i == 0 ? 4.0 : 0.5;
@@ -141,7 +141,7 @@ TEST_CASE("adam: where the second moment is 0, the first derivative is exact and
     const Hypergradient result = problem.by(method);
     CHECK(result.parameters["w1"].item() == 0.75);
     CHECK(result.gradients["target"].item() == doctest::Approx(0.5 * slope).epsilon(1e-13));
-    CHECK(result.status == Status::exact);
+    CHECK(result.status == ResultStatus::exact);
   }
   // Real training agrees, up to the jump of the second derivative times the distance.
   constexpr double distance = 1e-6;
@@ -187,7 +187,7 @@ TEST_CASE("adam: what makes no sense is refused") {
   const NamedTensors h = {{"pair", Tensor::ones({2})}};
   const auto message = [&](const AdamOptions& options, const TensorList& w) {
     const Step step = ht::optim::adam(options);
-    return thrown([&] { step.update({w, step.initial_slots(w)}, w, h); });
+    return thrown([&] { step.update({w, step.initial_buffers(w)}, w, h); });
   };
   const TensorList one = {Tensor::ones({1})};
   CHECK(contains(message({.beta1 = "pair"}, one), "[adam] beta1 'pair' has shape (2)"));
@@ -196,5 +196,5 @@ TEST_CASE("adam: what makes no sense is refused") {
   CHECK(contains(message({}, {Tensor::ones({1}), Tensor::ones({1}, Dtype::float32)}),
                  "different dtypes: float64 and float32"));
   const Step step = ht::optim::adam();
-  CHECK(contains(thrown([&] { step.update({one, {}}, one, h); }), "[adam] 0 slots for 1 parameter"));
+  CHECK(contains(thrown([&] { step.update({one, {}}, one, h); }), "[adam] 0 buffers for 1 parameter"));
 }

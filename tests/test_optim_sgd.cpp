@@ -34,21 +34,21 @@ TEST_CASE("optim: two steps of SGD with momentum worked by hand") {
   const Tensor first = Tensor::full({1}, 4.0), second = Tensor::full({1}, -2.0);
   const auto two_steps = [&](const Step& step, const NamedTensors& h) {
     const TensorList w = {Tensor::ones({1})};
-    const State middle = step.update({w, step.initial_slots(w)}, {first}, h);
+    const State middle = step.update({w, step.initial_buffers(w)}, {first}, h);
     return step.update(middle, {second}, h);
   };
   const NamedTensors h = {{"rate", Tensor::scalar(0.5)}, {"momentum", Tensor::scalar(0.25)}};
   for (const Step& step : {ht::optim::sgd({.rate = 0.5, .momentum = 0.25}),
                            ht::optim::sgd({.rate = "rate", .momentum = "momentum"})}) {
     const State end = two_steps(step, h);
-    CHECK(end.slots[0].item() == -1.0);
+    CHECK(end.buffers[0].item() == -1.0);
     CHECK(end.parameters[0].item() == -0.5);
   }
   // Dampened by 0.75: v = 3, w = 1 - 1.5 = -0.5;  v = 0.75 - 1.5 = -0.75, w = -0.5 + 0.375 = -0.125.
   for (const Step& step : {ht::optim::sgd({.rate = 0.5, .momentum = 0.25, .dampened = true}),
                            ht::optim::sgd({.rate = "rate", .momentum = "momentum", .dampened = true})}) {
     const State end = two_steps(step, h);
-    CHECK(end.slots[0].item() == -0.75);
+    CHECK(end.buffers[0].item() == -0.75);
     CHECK(end.parameters[0].item() == -0.125);
   }
   // Without momentum: w = 1 - 2 + 1.
@@ -71,8 +71,9 @@ TEST_CASE("optim: Nesterov momentum, dampening and weight decay worked by hand")
     for (const SgdOptions& options : {constant, named}) {
       const Step step = ht::optim::sgd(options);
       const TensorList start = {Tensor::ones({1})};
-      const State end = step.update(step.update({start, step.initial_slots(start)}, {first}, h), {second}, h);
-      CHECK(end.slots[0].item() == v);
+      const State end =
+          step.update(step.update({start, step.initial_buffers(start)}, {first}, h), {second}, h);
+      CHECK(end.buffers[0].item() == v);
       CHECK(end.parameters[0].item() == w);
     }
   };
@@ -102,7 +103,7 @@ TEST_CASE("optim: rates go to the parameters of their groups") {
   const NamedTensors h = {{"rates", Tensor::from({0.5, 2.0, 8.0})}};
   const auto moved = [&](const Step& step) {
     std::vector<double> result;
-    for (const Tensor& p : step.update({w, step.initial_slots(w)}, g, h).parameters)
+    for (const Tensor& p : step.update({w, step.initial_buffers(w)}, g, h).parameters)
       result.push_back(-numbers(p)[0]);
     return result;
   };
@@ -131,7 +132,7 @@ TEST_CASE("optim: weight decays go to the parameters of their groups") {
   const NamedTensors h = {{"decays", Tensor::from({0.5, 2.0, 8.0})}};
   const auto left = [&](const Step& step) {
     std::vector<double> result;
-    for (const Tensor& p : step.update({w, step.initial_slots(w)}, g, h).parameters)
+    for (const Tensor& p : step.update({w, step.initial_buffers(w)}, g, h).parameters)
       result.push_back(numbers(p)[0]);
     return result;
   };
@@ -163,7 +164,7 @@ TEST_CASE("optim: a hyperparameter of the wrong rank is refused with its shape")
   const auto message = [&](const SgdOptions& options) {
     const Step step = ht::optim::sgd(options);
     const TensorList w = {Tensor::ones({1})};
-    return thrown([&] { step.update({w, step.initial_slots(w)}, w, h); });
+    return thrown([&] { step.update({w, step.initial_buffers(w)}, w, h); });
   };
   CHECK(contains(message({.momentum = "pair"}), "[sgd] momentum 'pair' has shape (2)"));
   CHECK(contains(message({.dampening = "pair"}), "[sgd] dampening 'pair' has shape (2)"));
@@ -224,7 +225,7 @@ TEST_CASE("optim: gradient_cotangent is the update's pullback to the gradient") 
           [&](const TensorList& gradient) {
             const State state = step.update({w, v}, gradient, h);
             TensorList both = state.parameters;
-            both.insert(both.end(), state.slots.begin(), state.slots.end());
+            both.insert(both.end(), state.buffers.begin(), state.buffers.end());
             return both;
           },
           g);

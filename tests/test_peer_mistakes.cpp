@@ -118,7 +118,7 @@ TEST_CASE("peers: a solver that is differentiable itself does not leak into the 
        {Estimator(ImplicitCg{}), Estimator(ImplicitNormalCg{}), Estimator(ImplicitDense{})}) {
     const Hypergradient result = wrong.by(method);
     CHECK(relative_error(result.gradients, known.gradients) < 1e-10);
-    CHECK(result.status == ht::bilevel::Status::converged);
+    CHECK(result.status == ht::bilevel::ResultStatus::converged);
   }
 }
 
@@ -139,7 +139,7 @@ TEST_CASE("peers: tolerances that let half a method through are seen by the gate
 TEST_CASE("peers: a linear system that was not solved is a status, never a plausible number") {
   const Known known = quadratic();
   const Hypergradient result = known.problem.by(ImplicitCg{.iterations = 1});
-  CHECK(result.status == ht::bilevel::Status::not_converged);
+  CHECK(result.status == ht::bilevel::ResultStatus::not_converged);
   CHECK(relative_error(result.gradients, known.gradients) > 1e-3);
   CHECK(result.linear_residuals.size() == 2);
 }

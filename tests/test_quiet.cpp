@@ -90,7 +90,7 @@ TEST_CASE("quiet: results, refusals, divergence, chaos and discarded warnings pr
     return loss(w, h, context) / (3.0 - static_cast<double>(context.step));
   };
   const Case chaotic = digits({.sizes = {64, 8, 10}, .steps = 60, .rate = 40.0});
-  std::vector<ht::bilevel::Status> statuses;
+  std::vector<ht::bilevel::ResultStatus> statuses;
   std::string refusal;
   Captured capture;
   ht::initialize();
@@ -109,7 +109,8 @@ TEST_CASE("quiet: results, refusals, divergence, chaos and discarded warnings pr
   CHECK(contains(refusal, "[matmul]"));
   // It was what it was meant to be: things that other libraries print about.
   int troubled = 0;
-  for (const ht::bilevel::Status status : statuses) troubled += status != ht::bilevel::Status::exact;
+  for (const ht::bilevel::ResultStatus status : statuses)
+    troubled += status != ht::bilevel::ResultStatus::exact;
   CHECK(troubled == static_cast<int>(statuses.size()));
 }
 

@@ -20,8 +20,8 @@ namespace {
 namespace ht = hypertape;
 using namespace bilevel_problems;
 using ht::bilevel::Hypergradient;
+using ht::bilevel::ResultStatus;
 using ht::bilevel::Reversible;
-using ht::bilevel::Status;
 using ht::bilevel::StepContext;
 using ht::bilevel::Unrolled;
 using ladder::same_bits;
@@ -90,12 +90,12 @@ TEST_CASE("reversible: follows floating-point training while the adjoint grows l
 
 TEST_CASE("reversible: a learning rate in the chaotic regime is reported as chaotic") {
   const Case calm = digits({.steps = 100}), wild = digits({.steps = 100, .rate = 8.0});
-  CHECK(calm.by(Reversible{}).status == Status::exact);
+  CHECK(calm.by(Reversible{}).status == ResultStatus::exact);
   const Hypergradient result = wild.by(Reversible{});
   CHECK(result.adjoint_growth > ht::bilevel::chaotic_growth);
-  CHECK(result.status == Status::chaotic);
+  CHECK(result.status == ResultStatus::chaotic);
   CHECK(contains(result.message, "grew"));
-  CHECK(wild.by(Unrolled{}).status == Status::chaotic);
+  CHECK(wild.by(Unrolled{}).status == ResultStatus::chaotic);
   // Still the exact derivative of what was executed.
   const Case short_run = digits({.sizes = {64, 8, 10}, .steps = 30, .rate = 8.0});
   CHECK(relative_error(short_run.by(Reversible{}).gradients,
@@ -194,15 +194,15 @@ TEST_CASE("reversible: what has no exact inverse is refused by name") {
     CHECK(contains(text, "reversible_step"));
   }
   Case mixed = Quadratic(3, Rule::momentum).problem();
-  mixed.problem.step.initial_slots = [](const TensorList& w) { return TensorList{w[0]}; };
-  CHECK(contains(thrown([&] { mixed.by(Reversible{}); }), "1 slots for 2 parameters"));
+  mixed.problem.step.initial_buffers = [](const TensorList& w) { return TensorList{w[0]}; };
+  CHECK(contains(thrown([&] { mixed.by(Reversible{}); }), "1 buffers for 2 parameters"));
 }
 
 TEST_CASE("reversible: a state that leaves the fixed-point range stops with the step") {
   Case problem = Quadratic(60, Rule::momentum).problem();
   problem.h = problem.h.with("rates", Tensor::full({60, 2}, 20.0));
   const Hypergradient result = problem.by(Reversible{});
-  CHECK(result.status == Status::diverged);
+  CHECK(result.status == ResultStatus::diverged);
   CHECK(result.failed_step >= 0);
   CHECK(result.failed_step < 10);
   CHECK(contains(result.message, "range"));

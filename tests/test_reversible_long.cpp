@@ -50,6 +50,6 @@ TEST_CASE("reversible: the method over 10,000 steps has the same bits on 1 and 2
   const Hypergradient one = on(1), two = on(2);
   CHECK(ladder::same_bits(one.gradients.tensors(), two.gradients.tensors()));
   CHECK(ladder::same_bits(one.parameters.tensors(), two.parameters.tensors()));
-  CHECK(one.status == hypertape::bilevel::Status::exact);
+  CHECK(one.status == hypertape::bilevel::ResultStatus::exact);
   CHECK(ladder::norm(one.gradients.tensors()) > 0.0);
 }

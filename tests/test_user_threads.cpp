@@ -24,7 +24,7 @@ namespace ht = hypertape;
 using namespace bilevel_problems;
 using ht::bilevel::Estimator;
 using ht::bilevel::Hypergradient;
-using ht::bilevel::Status;
+using ht::bilevel::ResultStatus;
 using ladder::same_bits;
 
 void run_all(const std::vector<std::function<void()>>& bodies) {
@@ -64,7 +64,7 @@ TEST_CASE(
   for (std::size_t k = 0; k < methods.size(); ++k) {
     problems.push_back(problem_of(methods[k].name() == "forward" ? 2 * k : k));
     alone.push_back(problems[k].by(methods[k]));
-    CHECK(alone[k].status == Status::exact);
+    CHECK(alone[k].status == ResultStatus::exact);
   }
   std::vector<int> failures(methods.size());
   std::vector<std::function<void()>> bodies;
@@ -159,7 +159,7 @@ TEST_CASE("what one thread does wrong stays with it") {
            [&] {
              for (int repeat = 0; repeat < 10; ++repeat) {
                const Hypergradient result = diverging.by(method);
-               if (result.status != Status::diverged || result.failed_step != 7) ++unlike;
+               if (result.status != ResultStatus::diverged || result.failed_step != 7) ++unlike;
              }
            },
            [&] {

@@ -44,7 +44,7 @@ class TrainingStep {
         step_(optim::sgd({.rate = 0.01, .momentum = 0.9})),
         state_(std::make_shared<optim::State>()) {
     state_->parameters = loss_->weights.tensors();
-    state_->slots = step_.initial_slots(state_->parameters);
+    state_->buffers = step_.initial_buffers(state_->parameters);
     // The loss is read with names; a second copy of the weights would hide how much a step needs.
     loss_->weights = loss_->weights.with(TensorList(state_->parameters.size()));
   }

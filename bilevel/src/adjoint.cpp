@@ -38,13 +38,13 @@ TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, con
 
 void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_t, std::int64_t t,
                DualGradient&& dual, optim::State& cotangent, HyperCotangent& hyper) {
-  const std::size_t parameters = state.parameters.size(), slots = state.slots.size();
+  const std::size_t parameters = state.parameters.size(), buffers = state.buffers.size();
   TensorList inputs = join(state);
   inputs.insert(inputs.end(), h_t.tensors().begin(), h_t.tensors().end());
-  const auto first_hyper = static_cast<std::ptrdiff_t>(parameters + slots);
+  const auto first_hyper = static_cast<std::ptrdiff_t>(parameters + buffers);
   auto [next, pullback] = vjp(
       [&](const TensorList& x) {
-        return join(run.problem().step.update(split(x, parameters, slots), dual.gradient,
+        return join(run.problem().step.update(split(x, parameters, buffers), dual.gradient,
                                               h_t.with({x.begin() + first_hyper, x.end()})));
       },
       inputs);
@@ -54,10 +54,10 @@ void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_
     bars[i] = bars[i].defined() ? add(std::move(bars[i]), std::move(dual.hessian_vector[i]))
                                 : std::move(dual.hessian_vector[i]);
   }
-  cotangent = split(bars, parameters, slots);
+  cotangent = split(bars, parameters, buffers);
   // A step may have been given more than the run's hyperparameters: reversible adds a rounded constant.
   for (std::size_t i = 0; i < hyper.totals().size(); ++i) {
-    Tensor& direct = bars[parameters + slots + i];
+    Tensor& direct = bars[parameters + buffers + i];
     if (direct.defined() && dual.mixed[i].defined())
       direct = add(std::move(direct), std::move(dual.mixed[i]));
     hyper.add(i, t, direct.defined() ? std::move(direct) : std::move(dual.mixed[i]));

@@ -22,7 +22,7 @@ class Segment {
         first_(first),
         end_(end),
         parameters_(state.parameters.size()),
-        slots_(state.slots.size()),
+        buffers_(state.buffers.size()),
         hyper_count_(hyper.size()) {
     inputs_ = detail::join(state);
     // A per-step hyperparameter takes part through its rows alone.
@@ -42,7 +42,7 @@ class Segment {
       if (!run_.is_per_step(i)) totals.set_shared(i, Tensor());  // the walk now holds the only reference
     run_.counters().hessian_vector_products += end_ - first_;
     TensorList bars = pullback.consume(detail::join(cotangent), std::move(accumulated));
-    cotangent = detail::split(bars, parameters_, slots_);
+    cotangent = detail::split(bars, parameters_, buffers_);
     std::size_t row = hyper_offset() + hyper_count_;
     for (std::size_t i = 0; i < hyper_count_; ++i) {
       if (!run_.is_per_step(i))
@@ -53,7 +53,7 @@ class Segment {
   }
 
  private:
-  std::size_t hyper_offset() const noexcept { return parameters_ + slots_; }
+  std::size_t hyper_offset() const noexcept { return parameters_ + buffers_; }
 
   TensorList run_steps(const TensorList& x) const {
     const auto hyper_begin = x.begin() + static_cast<std::ptrdiff_t>(hyper_offset());
@@ -66,7 +66,7 @@ class Segment {
       rows[i].assign(next, next + (end_ - first_));
       next += end_ - first_;
     }
-    optim::State state = detail::split(x, parameters_, slots_);
+    optim::State state = detail::split(x, parameters_, buffers_);
     for (std::int64_t t = first_; t < end_; ++t)
       state = run_.advance(std::move(state), run_.at_step(hyper, rows, t, first_), t);
     return detail::join(state);
@@ -74,7 +74,7 @@ class Segment {
 
   const detail::Run& run_;
   std::int64_t first_, end_;
-  std::size_t parameters_, slots_, hyper_count_;
+  std::size_t parameters_, buffers_, hyper_count_;
   TensorList inputs_;
 };
 
@@ -99,7 +99,7 @@ class Replay {
   TensorList pull(const TensorList& cotangents) {
     detail::HyperCotangent totals(*run_, hyper_);
     optim::State bar = detail::split(cotangents, run_->initial_state().parameters.size(),
-                                     run_->initial_state().slots.size());
+                                     run_->initial_state().buffers.size());
     // With a state for every block all of them may stay for another call.
     if (schedule_.repeated_steps() == 0) {
       pull_blocks(std::vector<Kept>(kept_), bar, totals);
@@ -168,15 +168,15 @@ class CheckpointedMethod final : public detail::Method {
   optim::State solve(const detail::RunPointer& run) const override {
     const detail::CheckpointSchedule schedule(run->steps(), checkpoints_, segment_);
     const std::size_t parameters = run->initial_state().parameters.size(),
-                      slots = run->initial_state().slots.size();
+                      buffers = run->initial_state().buffers.size();
     const auto forward = [&](const TensorList& plain) {
-      const auto middle = plain.begin() + static_cast<std::ptrdiff_t>(parameters + slots);
+      const auto middle = plain.begin() + static_cast<std::ptrdiff_t>(parameters + buffers);
       const auto replay = std::make_shared<Replay>(run, schedule, TensorList(middle, plain.end()));
-      const optim::State end = replay->train(detail::split(plain, parameters, slots), true);
+      const optim::State end = replay->train(detail::split(plain, parameters, buffers), true);
       return CustomVjp{detail::join(end),
                        [replay](const TensorList& cotangents) { return replay->pull(cotangents); }};
     };
-    return detail::split(custom_vjp("checkpointed", detail::node_inputs(*run), forward), parameters, slots);
+    return detail::split(custom_vjp("checkpointed", detail::node_inputs(*run), forward), parameters, buffers);
   }
 
  private:

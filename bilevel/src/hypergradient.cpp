@@ -23,7 +23,7 @@ using detail::Counters;
 using detail::Run;
 
 Solution solution_of(const Run& run, const optim::State& state) {
-  return {run.initial().with(state.parameters), state.slots};
+  return {run.initial().with(state.parameters), state.buffers};
 }
 
 // Fills in the cost of whatever happens between construction and finish().
@@ -45,7 +45,7 @@ class Meter {
 
 template <class Result>
 void set_diverged(Result& result, const TrainingDiverged& error) {
-  result.status = Status::diverged;
+  result.status = ResultStatus::diverged;
   result.value = std::numeric_limits<double>::quiet_NaN();
   result.failed_step = error.step();
   result.message = error.what();
@@ -215,7 +215,7 @@ void judge(const Problem& problem, const detail::Method& method, const Counters&
   if (result.adjoint_growth > chaotic_growth) {
     std::ostringstream text;
     text << "the adjoint grew " << std::setprecision(3) << result.adjoint_growth << " times over the run";
-    result.status = Status::chaotic;
+    result.status = ResultStatus::chaotic;
     result.message = text.str();
   }
   const bool finite =
@@ -225,8 +225,8 @@ void judge(const Problem& problem, const detail::Method& method, const Counters&
   if (finite || method.reach() == detail::Reach::inner_loss) method.judge(problem, counters, result);
   if (finite) return;
   result.gradients = result.gradients.with(TensorList(result.gradients.size()));
-  if (method.reach() == detail::Reach::inner_loss && result.status != Status::converged) return;
-  result.status = Status::diverged;
+  if (method.reach() == detail::Reach::inner_loss && result.status != ResultStatus::converged) return;
+  result.status = ResultStatus::diverged;
   result.message = "the hypergradient is not finite";
 }
 
@@ -242,23 +242,23 @@ void name_unused(Hypergradient& result) {
 std::string Estimator::name() const { return method_->name(); }
 std::string Estimator::setting() const { return method_->setting(); }
 
-std::string_view name_of(Status status) noexcept {
+std::string_view name_of(ResultStatus status) noexcept {
   switch (status) {
-    case Status::exact:
+    case ResultStatus::exact:
       return "exact";
-    case Status::chaotic:
+    case ResultStatus::chaotic:
       return "chaotic";
-    case Status::diverged:
+    case ResultStatus::diverged:
       return "diverged";
-    case Status::approximate:
+    case ResultStatus::approximate:
       return "approximate";
-    case Status::converged:
+    case ResultStatus::converged:
       return "converged";
-    case Status::not_converged:
+    case ResultStatus::not_converged:
       return "not converged";
-    case Status::negative_curvature:
+    case ResultStatus::negative_curvature:
       return "negative curvature";
-    case Status::unstable_series:
+    case ResultStatus::unstable_series:
       return "unstable series";
   }
   return "unknown";
@@ -344,7 +344,7 @@ std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
     const Tensor& gradient = result.gradients.tensors()[i];
     out << "  " << std::left << std::setw(static_cast<int>(width)) << result.gradients.names()[i] << "  ";
     if (!gradient.defined())
-      out << (result.status == Status::diverged ? "none" : name_of(result.availability[i])) << '\n';
+      out << (result.status == ResultStatus::diverged ? "none" : name_of(result.availability[i])) << '\n';
     else
       out << "norm " << detail::norm({gradient}) << ", shape " << gradient.shape()
           << (result.availability[i] == Availability::partly_zero

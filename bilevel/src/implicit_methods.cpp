@@ -64,28 +64,28 @@ class ImplicitMethod : public detail::Method {
       also = "; the inner loss has negative curvature there";
     else if (record.status != LinearStatus::converged && record.status != LinearStatus::not_converged)
       also = "; " + result.message;
-    result.status = Status::not_converged;
+    result.status = ResultStatus::not_converged;
     result.message = "the inner problem is not at its minimum: residual " + text_of(record.inner_residual) +
                      ", tolerance " + text_of(tolerance) + also;
   }
 
  protected:
   virtual void judge_linear(const detail::ImplicitRecord& record, Hypergradient& result) const {
-    result.status = Status::not_converged;
+    result.status = ResultStatus::not_converged;
     switch (record.status) {
       case LinearStatus::converged:
-        result.status = record.indefinite ? Status::negative_curvature : Status::converged;
+        result.status = record.indefinite ? ResultStatus::negative_curvature : ResultStatus::converged;
         if (record.indefinite)
           result.message =
               "w is a stationary point of the inner loss, and this its derivative, but no minimum";
         return;
       case LinearStatus::negative_curvature:
-        result.status = Status::negative_curvature;
+        result.status = ResultStatus::negative_curvature;
         result.message =
             "the inner loss has negative curvature at w, where the solve stopped: " + reached_by(record);
         return;
       case LinearStatus::diverging:
-        result.status = Status::unstable_series;
+        result.status = ResultStatus::unstable_series;
         result.message = "the series grows (" + reached_by(record) + "): " +
                          (record.indefinite ? "the inner loss has negative curvature at w"
                                             : "its rate is too large for the largest eigenvalue");
@@ -117,7 +117,7 @@ class SeriesMethod final : public ImplicitMethod {
   void judge_linear(const detail::ImplicitRecord& record, Hypergradient& result) const override {
     ImplicitMethod::judge_linear(record, result);
     if (record.status != LinearStatus::not_converged) return;
-    result.status = Status::approximate;
+    result.status = ResultStatus::approximate;
     result.message = "a series cut short: " + reached_by(record);
   }
 };
@@ -130,8 +130,8 @@ class DampedMethod final : public ImplicitMethod {
  protected:
   void judge_linear(const detail::ImplicitRecord& record, Hypergradient& result) const override {
     ImplicitMethod::judge_linear(record, result);
-    if (result.status != Status::converged) return;
-    result.status = Status::approximate;
+    if (result.status != ResultStatus::converged) return;
+    result.status = ResultStatus::approximate;
     result.message = "the damped system is solved: " + reached_by(record);
   }
 };
@@ -144,7 +144,7 @@ class OneStepMethod final : public ImplicitMethod {
                        std::numeric_limits<double>::infinity()) {}
   void judge(const Problem&, const Counters& counters, Hypergradient& result) const override {
     result.inner_residual = counters.implicit.inner_residual;
-    result.status = Status::approximate;
+    result.status = ResultStatus::approximate;
     result.message = "a multiple of the identity stands for the inverse Hessian";
   }
 };

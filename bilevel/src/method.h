@@ -119,9 +119,9 @@ optim::State train_plainly(const Run& run, optim::State state, const TensorList&
 /// Euclidean norm of all elements together, without overflow on the way; absent tensors count as zero.
 double norm(const TensorList& list);
 
-/// parameters, then slots.
+/// parameters, then buffers.
 TensorList join(const optim::State& state);
-optim::State split(const TensorList& list, std::size_t parameters, std::size_t slots);
+optim::State split(const TensorList& list, std::size_t parameters, std::size_t buffers);
 
 /// Error if a tensor is being differentiated: for solvers whose step lengths are plain numbers, through which
 /// a derivative would be wrong in silence.

@@ -150,7 +150,7 @@ class Planner::Measured {
   std::int64_t measure(const Estimator& method, const OuterLoss& outer, std::int64_t steps,
                        Counted& counted) const {
     const Hypergradient result = hypergradient(shortened(problem_, steps), outer, h_, method);
-    if (result.status == Status::diverged)
+    if (result.status == ResultStatus::diverged)
       fail("plan", "the first ", steps, steps == 1 ? " step" : " steps",
            ", from which memory is predicted, have no hypergradient by ", method.name(), ": ",
            result.message);
@@ -168,7 +168,7 @@ class Planner::Measured {
     return {counted.gradients / counted.steps * steps(), counted.products / counted.steps * steps(), bytes};
   }
 
-  // Of parameters and slots as a run keeps them.
+  // Of parameters and buffers as a run keeps them.
   std::int64_t state_bytes() {
     if (!state_bytes_) {
       const Problem few = shortened(problem_, std::min<std::int64_t>(2, steps()));

@@ -37,7 +37,7 @@ class FixedRun {
     hyper_.assign(plain.begin() + static_cast<std::ptrdiff_t>(2 * shapes_.size()), plain.end());
     rows_ = run_->rows(hyper_);
     backend().to_fixed(view_of(flatten(start.parameters)), view_of(w_));
-    backend().to_fixed(view_of(flatten(start.slots)), view_of(v_));
+    backend().to_fixed(view_of(flatten(start.buffers)), view_of(v_));
     hashes_.reserve(static_cast<std::size_t>(run_->steps()) + 1);
     hashes_.push_back(hash());
   }
@@ -72,7 +72,7 @@ class FixedRun {
           digits_, at.numerator, momentum().dampened, views(at, dual.gradient));
       if (fault != StepFault::none) fail_replay(t, text_of(fault));
       require_replay(t, t);
-      state.slots = floats(v_);
+      state.buffers = floats(v_);
       detail::pull_step(*run_, state, at.h, t, std::move(dual), bar, totals);
     }
     if (!digits_.empty()) fail_replay(0, "the digit buffer is not empty at the start");
@@ -177,9 +177,9 @@ void check(const detail::Run& run) {
          "or "
          "dampened momentum, or another method");
   const TensorList& parameters = run.initial_state().parameters;
-  if (run.initial_state().slots.size() != parameters.size())
+  if (run.initial_state().buffers.size() != parameters.size())
     fail("reversible", "needs one velocity per parameter tensor, but there are ",
-         run.initial_state().slots.size(), " slots for ", parameters.size(), " parameters");
+         run.initial_state().buffers.size(), " buffers for ", parameters.size(), " parameters");
   for (const Tensor& p : parameters)
     if (p.dtype() != parameters.front().dtype())
       fail("reversible", "parameters of different dtypes: ", parameters.front().dtype(), " and ", p.dtype());
@@ -197,7 +197,8 @@ class ReversibleMethod final : public detail::Method {
           return CustomVjp{fixed->state(),
                            [fixed](const TensorList& cotangents) { return fixed->pull(cotangents); }};
         });
-    return detail::split(outputs, run->initial_state().parameters.size(), run->initial_state().slots.size());
+    return detail::split(outputs, run->initial_state().parameters.size(),
+                         run->initial_state().buffers.size());
   }
 };
 

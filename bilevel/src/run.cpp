@@ -39,7 +39,7 @@ void check(const Problem& problem, const Method& method) {
          "the problem has no full_loss, the inner loss whose minimum the method differentiates");
   if (method.may_use_solver() && problem.solver) return;
   if (!problem.loss) fail("bilevel", "the problem has no loss");
-  if (!problem.step.update || !problem.step.initial_slots)
+  if (!problem.step.update || !problem.step.initial_buffers)
     fail("bilevel", "the problem's step has no update");
   if (problem.steps < 1)
     fail("bilevel", "steps is ", problem.steps, "; at least 1 is needed",
@@ -73,7 +73,7 @@ Tensor with_own_node(const Tensor& x) {
 // cotangents would be added up in another order with a tape than with a node that has two inputs.
 optim::State separated(optim::State state) {
   std::vector<Tensor*> all;
-  for (TensorList* list : {&state.parameters, &state.slots})
+  for (TensorList* list : {&state.parameters, &state.buffers})
     for (Tensor& tensor : *list) {
       const auto is_same = [&](const Tensor* other) {
         return tensor.header()->node == other->header()->node &&
@@ -119,9 +119,9 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
     }
     initial_ = initial_.with(std::move(probed));
   }
-  TensorList slots;
-  if (!uses_solver_) slots = problem_.step.initial_slots(initial_.tensors());
-  initial_state_ = separated({initial_.tensors(), std::move(slots)});
+  TensorList buffers;
+  if (!uses_solver_) buffers = problem_.step.initial_buffers(initial_.tensors());
+  initial_state_ = separated({initial_.tensors(), std::move(buffers)});
 }
 
 Run::Rows Run::rows(const TensorList& hyper) const {
@@ -167,14 +167,14 @@ optim::State Run::advance(optim::State state, const NamedTensors& h_t, std::int6
   TensorList gradients = gradient(state.parameters, h_t, t, report);
   optim::State next = problem_.step.update(std::move(state), std::move(gradients), h_t);
   require_same_form(problem_.step.name, "parameters", next.parameters, initial_state_.parameters);
-  require_same_form(problem_.step.name, "slots", next.slots, initial_state_.slots);
+  require_same_form(problem_.step.name, "buffers", next.buffers, initial_state_.buffers);
   return separated(std::move(next));
 }
 
 optim::State train_plainly(const Run& run, optim::State state, const TensorList& plain_hyper,
                            std::int64_t first, std::int64_t last) {
   const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
-  for (TensorList* list : {&state.parameters, &state.slots})
+  for (TensorList* list : {&state.parameters, &state.buffers})
     for (Tensor& tensor : *list) tensor = stop_gradient(tensor);
   const Run::Rows rows(plain_hyper.size());
   for (std::int64_t t = first; t < last; ++t)
@@ -221,13 +221,13 @@ void require_plain(const char* operation, const TensorList& list) {
 
 TensorList join(const optim::State& state) {
   TensorList list = state.parameters;
-  list.insert(list.end(), state.slots.begin(), state.slots.end());
+  list.insert(list.end(), state.buffers.begin(), state.buffers.end());
   return list;
 }
 
-optim::State split(const TensorList& list, std::size_t parameters, std::size_t slots) {
+optim::State split(const TensorList& list, std::size_t parameters, std::size_t buffers) {
   const auto middle = list.begin() + static_cast<std::ptrdiff_t>(parameters);
-  return {{list.begin(), middle}, {middle, middle + static_cast<std::ptrdiff_t>(slots)}};
+  return {{list.begin(), middle}, {middle, middle + static_cast<std::ptrdiff_t>(buffers)}};
 }
 
 void fill_absent(TensorList& list, const TensorList& like) {

@@ -29,7 +29,7 @@ TensorList pull_trajectory(const detail::Run& run, const std::vector<optim::Stat
   const detail::Run::Rows rows = run.rows(hyper);
   detail::HyperCotangent totals(run, hyper);
   optim::State bar =
-      detail::split(cotangents, run.initial_state().parameters.size(), run.initial_state().slots.size());
+      detail::split(cotangents, run.initial_state().parameters.size(), run.initial_state().buffers.size());
   for (std::int64_t t = run.steps() - 1; t >= 0; --t) {
     const optim::State& state = states[static_cast<std::size_t>(t)];
     const NamedTensors h_t = run.at_step(hyper, rows, t);
@@ -44,12 +44,12 @@ class TrajectoryMethod final : public detail::Method {
   std::string name() const override { return "trajectory"; }
   optim::State solve(const detail::RunPointer& run) const override {
     const std::size_t parameters = run->initial_state().parameters.size(),
-                      slots = run->initial_state().slots.size();
+                      buffers = run->initial_state().buffers.size();
     const auto forward = [&](const TensorList& plain) {
-      const TensorList hyper(plain.begin() + static_cast<std::ptrdiff_t>(parameters + slots), plain.end());
+      const TensorList hyper(plain.begin() + static_cast<std::ptrdiff_t>(parameters + buffers), plain.end());
       const detail::Run::Rows rows = run->rows(hyper);
       std::vector<optim::State> states;
-      optim::State state = detail::split(plain, parameters, slots);
+      optim::State state = detail::split(plain, parameters, buffers);
       for (std::int64_t t = 0; t < run->steps(); ++t) {
         optim::State next = run->advance(state, run->at_step(hyper, rows, t), t, true);
         states.push_back(std::move(state));
@@ -60,7 +60,7 @@ class TrajectoryMethod final : public detail::Method {
                          return pull_trajectory(*run, states, hyper, cotangents);
                        }};
     };
-    return detail::split(custom_vjp("trajectory", detail::node_inputs(*run), forward), parameters, slots);
+    return detail::split(custom_vjp("trajectory", detail::node_inputs(*run), forward), parameters, buffers);
   }
 };
 

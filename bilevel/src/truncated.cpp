@@ -43,8 +43,8 @@ class TruncatedMethod final : public detail::Method {
     return state;
   }
   void judge(const Problem& problem, const detail::Counters&, Hypergradient& result) const override {
-    if (result.status != Status::exact || first_step(problem.steps) == 0) return;
-    result.status = Status::approximate;
+    if (result.status != ResultStatus::exact || first_step(problem.steps) == 0) return;
+    result.status = ResultStatus::approximate;
     result.message = "what steps before the last " + std::to_string(steps_) + " contributed is left out";
   }
 

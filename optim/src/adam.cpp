@@ -29,11 +29,11 @@ Tensor moment_root(const Tensor& x) {
   return masked(sqrt(x + one_below), plain - least);
 }
 
-// Slots: first moments, second moments, then 1 - product of the betas1 so far, and the same of the betas2.
+// Buffers: first moments, second moments, then 1 - product of the betas1 so far, and the same of the betas2.
 // The latter are the moving averages of the number 1, and computed like the moments: without cancellation,
 // and differentiable in every step's beta.
-struct Slots {
-  explicit Slots(std::size_t parameters) : count(parameters) {}
+struct Buffers {
+  explicit Buffers(std::size_t parameters) : count(parameters) {}
   std::size_t first(std::size_t i) const noexcept { return i; }
   std::size_t second(std::size_t i) const noexcept { return count + i; }
   std::size_t first_total() const noexcept { return 2 * count; }
@@ -96,9 +96,9 @@ bool step_plainly(const Numbers& at, Tensor& w, Tensor& first, Tensor& second, T
 }
 
 State update(const AdamOptions& options, State state, TensorList gradients, const NamedTensors& h) {
-  const Slots at(state.parameters.size());
-  if (state.slots.size() != at.size())
-    fail("adam", state.slots.size(), " slots for ", at.count, " parameter tensors; there must be ",
+  const Buffers at(state.parameters.size());
+  if (state.buffers.size() != at.size())
+    fail("adam", state.buffers.size(), " buffers for ", at.count, " parameter tensors; there must be ",
          at.size());
   const Dtype dtype = common_dtype(state.parameters);
   const auto scalar = [&](const char* what, const Setting& setting) {
@@ -114,14 +114,14 @@ State update(const AdamOptions& options, State state, TensorList gradients, cons
   std::vector<Value> decays;
   if (!detail::is_absent(options.weight_decay)) decays = each("weight decay", options.weight_decay);
 
-  Tensor& total1 = state.slots[at.first_total()];
-  Tensor& total2 = state.slots[at.second_total()];
+  Tensor& total1 = state.buffers[at.first_total()];
+  Tensor& total2 = state.buffers[at.second_total()];
   total1 = multiply_add(beta1, total1, new1);
   total2 = multiply_add(beta2, total2, new2);
   for (std::size_t i = 0; i < at.count; ++i) {
     const Tensor rate = rates[i].as(dtype);
     Tensor &w = state.parameters[i], &g = gradients[i];
-    Tensor &first = state.slots[at.first(i)], &second = state.slots[at.second(i)];
+    Tensor &first = state.buffers[at.first(i)], &second = state.buffers[at.second(i)];
     if (!decays.empty()) {
       const Tensor decay = decays[i].as(dtype);
       if (options.decoupled)
@@ -151,13 +151,13 @@ Step adam(AdamOptions options) {
   detail::require_groups("adam", options.rate_groups);
   Step step;
   step.name = options.decoupled ? "adamw" : "adam";
-  step.initial_slots = [](const TensorList& parameters) {
+  step.initial_buffers = [](const TensorList& parameters) {
     const Dtype dtype = common_dtype(parameters);
-    TensorList slots;
+    TensorList buffers;
     for (int moment = 0; moment < 2; ++moment)
-      for (const Tensor& p : parameters) slots.push_back(Tensor::zeros(p.shape(), dtype));
-    for (int moment = 0; moment < 2; ++moment) slots.push_back(Tensor::scalar(0.0, dtype));
-    return slots;
+      for (const Tensor& p : parameters) buffers.push_back(Tensor::zeros(p.shape(), dtype));
+    for (int moment = 0; moment < 2; ++moment) buffers.push_back(Tensor::scalar(0.0, dtype));
+    return buffers;
   };
   step.update = [options](State state, TensorList gradients, const NamedTensors& h) {
     return update(options, std::move(state), std::move(gradients), h);

@@ -41,7 +41,7 @@ State update(const SgdOptions& options, State state, TensorList gradients, const
     decays =
         detail::per_parameter("sgd", "weight decay", options.weight_decay, options.rate_groups, h, count);
   for (std::size_t i = 0; i < count; ++i) {
-    Tensor &w = state.parameters[i], &v = state.slots[i], &g = gradients[i];
+    Tensor &w = state.parameters[i], &v = state.buffers[i], &g = gradients[i];
     const Tensor rate = rates[i].as(w.dtype()), beta = momentum.as(w.dtype());
     if (!decays.empty()) g = multiply_add(decays[i].as(w.dtype()), w, std::move(g));
     Tensor push = dampened(options, h, momentum, std::move(g));
@@ -65,7 +65,7 @@ TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent,
   const Value momentum = momentum_of(options, h);
   TensorList result(count);
   for (std::size_t i = 0; i < count; ++i) {
-    const Tensor &w = cotangent.parameters[i], &v = cotangent.slots[i];
+    const Tensor &w = cotangent.parameters[i], &v = cotangent.buffers[i];
     Tensor g = v;
     if (w.defined()) {
       Tensor step = negate(rates[i].as(w.dtype()));
@@ -133,7 +133,7 @@ Step sgd(SgdOptions options) {
   require_sensible(options);
   Step step;
   step.name = name_of(options);
-  step.initial_slots = [](const TensorList& parameters) {
+  step.initial_buffers = [](const TensorList& parameters) {
     TensorList velocities;
     for (const Tensor& p : parameters) velocities.push_back(Tensor::zeros(p.shape(), p.dtype()));
     return velocities;

@@ -30,7 +30,7 @@ peers::Work training_step(const std::string& work, Dtype dtype) {
   const optim::Step step = optim::sgd({.rate = peers::rate, .momentum = peers::momentum});
   auto state = std::make_shared<optim::State>();
   state->parameters = data.weights.tensors();
-  state->slots = step.initial_slots(state->parameters);
+  state->buffers = step.initial_buffers(state->parameters);
   return Kept()
       .add("sgd",
            [=] {

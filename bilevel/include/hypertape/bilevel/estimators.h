@@ -87,9 +87,9 @@ struct Truncated {
 //     dF/dh = F_h - f_hw (f_ww)^-1 F_w,        at w*, with f_ww from linearised Hessian-vector products
 //
 // Memory O(1) in T. Only hyperparameters in the inner loss have such a derivative; for others (rates, initial
-// scales) it is not defined, and the result says so. Solution::slots is empty. `inner_tolerance`: w counts as
-// the minimum if |f_w| is at most this times max(|f_ww w|, |f_ww (w - w_0)|); less than 64 roundings of the
-// dtype counts as that.
+// scales) it is not defined, and the result says so. Solution::buffers is empty. `inner_tolerance`: w counts
+// as the minimum if |f_w| is at most this times max(|f_ww w|, |f_ww (w - w_0)|); less than 64 roundings of
+// the dtype counts as that.
 
 /// The linear system by conjugate gradients. Exact at w*, to the tolerance; differentiable to any order.
 /// Needs a positive definite f_ww. With damping, f_ww + damping I takes its place: an approximation.
@@ -103,8 +103,9 @@ struct ImplicitCg {
 };
 
 /// Conjugate gradients on the normal equations f_ww f_ww x = f_ww F_w: also where f_ww is indefinite, such as
-/// at a saddle point (Status::negative_curvature, with the derivative of that stationary point); two products
-/// an iteration, and the condition number squared. Differentiable to any order. (Hestenes and Stiefel 1952)
+/// at a saddle point (ResultStatus::negative_curvature, with the derivative of that stationary point); two
+/// products an iteration, and the condition number squared. Differentiable to any order. (Hestenes and
+/// Stiefel 1952)
 struct ImplicitNormalCg {
   double tolerance = 1e-12;
   std::int64_t iterations = 1000;

@@ -15,7 +15,7 @@ namespace hypertape::bilevel {
 /// The end of a training run; both are differentiable in h, with the estimator as pullback.
 struct Solution {
   NamedTensors parameters;
-  TensorList slots;  ///< empty for implicit methods, which differentiate a minimum and not a run
+  TensorList buffers;  ///< empty for implicit methods, which differentiate a minimum and not a run
 };
 
 /// Trains and returns the final state. Derivatives with respect to `h` go through `estimator`. Throws Error
@@ -27,7 +27,7 @@ HYPERTAPE_API Solution solve(const Problem& problem, const NamedTensors& h, cons
 /// Plain training: no derivative, no memory beyond one step.
 HYPERTAPE_API Solution train(const Problem& problem, const NamedTensors& h);
 
-enum class Status : std::uint8_t {
+enum class ResultStatus : std::uint8_t {
   exact,        ///< the derivative of the executed map
   chaotic,      ///< exact too, but the adjoint grew so much that it says little about nearby hyperparameters
   diverged,     ///< training met a non-finite loss or left the fixed-point range: no hypergradient
@@ -37,7 +37,7 @@ enum class Status : std::uint8_t {
   negative_curvature,  ///< f_ww has a negative eigenvalue at w: a stationary point perhaps, but no minimum
   unstable_series      ///< the Neumann series diverges
 };
-HYPERTAPE_API std::string_view name_of(Status status) noexcept;
+HYPERTAPE_API std::string_view name_of(ResultStatus status) noexcept;
 
 /// Whether a hyperparameter has a hypergradient, and if not, why. Told from the graph, never from a value.
 /// For Truncated and the implicit methods, what the rest of the run reads is told from init and from seven
@@ -63,7 +63,7 @@ struct Hypergradient {
   std::vector<Availability> availability;  ///< of each hyperparameter
   NamedTensors parameters;                 ///< w_T
   Cost cost;
-  Status status = Status::exact;
+  ResultStatus status = ResultStatus::exact;
   std::string message;            ///< a sentence for a person: why the status is what it is
   std::int64_t failed_step = -1;  ///< the step that diverged; -1 if none did, or only the outer loss
   double adjoint_growth = 0.0;    ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
@@ -90,7 +90,7 @@ struct DirectionalDerivative {
   double value = 0.0;
   double derivative = 0.0;  ///< <dF/dh, direction>
   Cost cost;
-  Status status = Status::exact;
+  ResultStatus status = ResultStatus::exact;
   std::string message;
   std::int64_t failed_step = -1;
 };

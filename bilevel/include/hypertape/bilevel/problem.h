@@ -6,7 +6,7 @@
 //     auto result = bilevel::hypergradient(problem, validation_loss, h, bilevel::Reversible{});
 //
 // Inner problem: w_0 = init(h) and (w, v)_{t+1} = step((w, v)_t, gradient of loss(w_t, h_t, t), h_t), v being
-// the optimizer's slots. Outer problem: F(w_T, h). The hypergradient is dF/dh = F_h + (dw_T/dh)' F_w.
+// the optimizer's buffers. Outer problem: F(w_T, h). The hypergradient is dF/dh = F_h + (dw_T/dh)' F_w.
 #pragma once
 
 #include <cstdint>

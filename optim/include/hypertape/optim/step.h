@@ -16,7 +16,7 @@ namespace hypertape::optim {
 /// The parameters and what the optimizer carries beside them (for momentum: one velocity per parameter).
 struct State {
   TensorList parameters;
-  TensorList slots;
+  TensorList buffers;
 };
 
 /// Momentum in the form that reversible training needs: numbers instead of tensors.
@@ -31,7 +31,7 @@ struct ReversibleMomentum {
 
 struct Step {
   std::string name;
-  std::function<TensorList(const TensorList& parameters)> initial_slots;
+  std::function<TensorList(const TensorList& parameters)> initial_buffers;
   /// The new state; hyperparameters by name, per-step ones as this step's row. State and gradients that are
   /// handed over (`state = step.update(std::move(state), std::move(gradients), h)`) lend their memory to the
   /// new state, as far as nobody else holds them; a function that takes them by reference serves as well.
@@ -101,7 +101,7 @@ struct AdamOptions {
 /// Derivatives of every order go through moments and bias corrections. Where v' is 0, all gradients having
 /// been 0, they are finite: the first is exact, and the root counts as constant in higher ones, whose values
 /// from both sides differ by sign. (v' below 2^-200, in float32 2^-110, counts as 0.) Has no exact inverse.
-/// Slots: m and v of every parameter, then the two 1 - product. Error for constants out of range, and for
+/// Buffers: m and v of every parameter, then the two 1 - product. Error for constants out of range, and for
 /// parameters of several dtypes.
 HYPERTAPE_API Step adam(AdamOptions options = {});
 
