@@ -94,7 +94,7 @@ void add_shapes(std::vector<Case>& all) {
             {CALL(ht::reshape(x[0], {-2, 3})), {"-2"}},
             {CALL(ht::reshape(x[0], {huge, huge})), {"64 bits"}},
             {CALL(ht::reshape(x[0], {1, 1, 1, 1, 1, 1, 1, 2, 3})), {"rank 9"}}});
-  add_view(all, "reshape", CALL(ht::reshape(x[0], Shape{x[0] ? x[0].size() : 0})), "(0)",
+  add_view(all, "reshape", CALL(ht::reshape(x[0], Shape{x[0].defined() ? x[0].size() : 0})), "(0)",
            {{CALL(ht::reshape(x[0], Shape{7})), {from, "(7)"}}});
   add_view(all, "squeeze", CALL(ht::squeeze(x[0])), empty, {});
   add_view(all, "squeeze", CALL(ht::squeeze(x[0], std::vector<std::int64_t>{})), empty,
@@ -138,7 +138,7 @@ void add_shapes(std::vector<Case>& all) {
                          {CALL(ht::expand(x[0], {0, 3})), {from, "(0, 3)"}}};
   all.back().empty = {Tensor::ones({1, 3})};  // extents of 1 stretch to nothing, too
   all.back().call = [](TensorList& x) {
-    return TensorList{ht::expand(x[0], x[0] && x[0].extent(0) == 1 ? Shape{0, 3} : Shape{4, 2, 3})};
+    return TensorList{ht::expand(x[0], x[0].defined() && x[0].extent(0) == 1 ? Shape{0, 3} : Shape{4, 2, 3})};
   };
   all.back().of_empty = empty;
   add_view(all, "slice", CALL(ht::slice(x[0], 1, 0, 2)), "(0, 2)",
@@ -203,8 +203,10 @@ void add_shapes(std::vector<Case>& all) {
 
 void add_lists(std::vector<Case>& all) {
   const Tensor m = matrix(), v = Tensor::from({0.5, 0.25, 2.0});
-  all.push_back(
-      {"unflatten", "a", {v}, LIST(ht::unflatten(x[0], {Shape{x[0] ? x[0].size() : 0}, Shape{0}}))});
+  all.push_back({"unflatten",
+                 "a",
+                 {v},
+                 LIST(ht::unflatten(x[0], {Shape{x[0].defined() ? x[0].size() : 0}, Shape{0}}))});
   all.back().refusals = {{LIST(ht::unflatten(x[0], {{2}})), {"2", "3"}},
                          {LIST(ht::unflatten(x[0], {{huge}, {huge}})), {"overflow"}},
                          {LIST(ht::unflatten(matrix(), {{6}})), {"(2, 3)"}}};

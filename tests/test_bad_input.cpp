@@ -38,7 +38,8 @@ std::string text_of(const Shape& shape) {
 TensorList copies(const TensorList& list) {
   TensorList result;
   for (const Tensor& x : list)
-    result.push_back(x ? ht::reshape(ht::concatenate({ht::reshape(x, {x.size()})}), x.shape()) : Tensor());
+    result.push_back(x.defined() ? ht::reshape(ht::concatenate({ht::reshape(x, {x.size()})}), x.shape())
+                                 : Tensor());
   return result;
 }
 
@@ -46,11 +47,11 @@ bool same(const TensorList& a, const TensorList& b) {
   // Booleans are compared as integers.
   const auto comparable = [](TensorList list) {
     for (Tensor& x : list)
-      if (x && x.dtype() == Dtype::boolean) x = ht::astype(x, Dtype::int64);
+      if (x.defined() && x.dtype() == Dtype::boolean) x = ht::astype(x, Dtype::int64);
     return list;
   };
   for (std::size_t i = 0; i < a.size() && i < b.size(); ++i)
-    if (bool(a[i]) != bool(b[i]) || (a[i] && a[i].dtype() != b[i].dtype())) return false;
+    if (a[i].defined() != b[i].defined() || (a[i].defined() && a[i].dtype() != b[i].dtype())) return false;
   return ladder::same_bits(comparable(a), comparable(b));
 }
 
@@ -66,7 +67,7 @@ void expect_refused(const std::string& name, const Call& call, const TensorList&
 
 bool has_nan(const TensorList& list) {
   for (const Tensor& x : list)
-    if (x && ht::is_floating(x.dtype()))
+    if (x.defined() && ht::is_floating(x.dtype()))
       for (const double value : ladder::elements(x))
         if (std::isnan(value)) return true;
   return false;

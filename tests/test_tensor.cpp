@@ -8,6 +8,7 @@
 #include <memory>
 #include <sstream>
 
+#include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
@@ -78,10 +79,42 @@ TEST_CASE("handles share, copies do not; moved-from and default handles are abse
   b = same;
   CHECK(b.defined());
   b = Tensor();
-  CHECK_FALSE(b);
+  CHECK_FALSE(b.defined());
   CHECK_FALSE(b.shares_storage_with(c));
   CHECK_FALSE(Tensor().shares_storage_with(Tensor()));
   CHECK(sizeof(Tensor) == 8);
+}
+
+TEST_CASE("a boolean of rank 0 is a condition; every other tensor refuses to be one and names defined()") {
+  const Tensor x = Tensor::from({1.0, -2.0});
+  // Masks of both kinds exist: what is asked is their value.
+  for (const bool truth : {true, false}) {
+    const Tensor one = truth ? ht::any(ht::less(x, 0.0)) : ht::all(ht::less(x, 0.0));
+    CHECK((one ? true : false) == truth);
+    CHECK(!one == !truth);
+    CHECK((one && one) == truth);
+  }
+  // A view into the middle of a mask, and a value that is being differentiated.
+  CHECK(ht::reshape(ht::slice(ht::less(x, 0.0), 0, 1, 2), {}));
+  CHECK_FALSE(ht::reshape(ht::slice(ht::less(x, 0.0), 0, 0, 1), {}));
+  const Tensor slope = ht::grad(
+      [](const Tensor& y) { return ht::all(ht::greater(y, 0.0)) ? 2.0 * y : 3.0 * y; }, Tensor::scalar(-1.0));
+  CHECK(slope.item() == 3.0);
+
+  const auto refused = [](const Tensor& tensor, std::initializer_list<std::string> parts) {
+    const std::string text = thrown([&] { return static_cast<bool>(tensor); });
+    CHECK(text.rfind("[bool] ", 0) == 0);
+    expect_text(text, "defined()");
+    for (const std::string& part : parts) expect_text(text, part);
+  };
+  refused(Tensor(), {"absent"});
+  refused(ht::less(x, 0.0), {"boolean", "(2)", "any()"});
+  refused(ht::slice(ht::less(x, 0.0), 0, 0, 1),
+          {"boolean", "(1)"});  // a batch of one must not hide what two would show
+  refused(Tensor::scalar(1.0), {"float64", "()"});
+  refused(Tensor::scalar(0.0, Dtype::float32), {"float32"});
+  refused(Tensor::scalar(1.0, Dtype::int64), {"int64"});
+  refused(Tensor::zeros({0}, Dtype::boolean), {"(0)"});
 }
 
 TEST_CASE("shape queries, strides and contiguity") {

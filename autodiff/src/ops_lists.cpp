@@ -172,7 +172,7 @@ TensorList take_pieces(const Tensor& x, const JoinAttributes& at) {
 
 Tensor join_pieces(const TensorList& pieces, const JoinAttributes& at) {
   const bool full =
-      std::all_of(pieces.begin(), pieces.end(), [](const Tensor& piece) { return bool(piece); });
+      std::all_of(pieces.begin(), pieces.end(), [](const Tensor& piece) { return piece.defined(); });
   Tensor result = full ? make_tensor(at.whole, at.dtype) : Tensor::zeros(at.whole, at.dtype);
   std::int64_t start = 0;
   for (std::size_t i = 0; i < pieces.size(); ++i) {

@@ -228,6 +228,16 @@ double Tensor::item() const {
   return 0.0;
 }
 
+Tensor::operator bool() const {
+  constexpr const char* cure =
+      "ask defined() whether there is a tensor, any() or all() for one truth of a mask";
+  if (!header_) fail("bool", "the tensor is absent: ", cure);
+  if (header_->dtype != Dtype::boolean || header_->rank != 0)
+    fail("bool", "tensor of ", header_->dtype, " and shape ", shape(),
+         " is no condition, which is a boolean of shape (): ", cure);
+  return *reinterpret_cast<const bool*>(header_->data);
+}
+
 void Tensor::copy_out(void* values, std::size_t count, Dtype dtype) const {
   const detail::Header& header = header_of("copy_to", *this);
   if (header.dtype != dtype) fail("copy_to", "tensor holds ", header.dtype, ", not ", dtype);

@@ -82,7 +82,9 @@ class HYPERTAPE_API Tensor {
 
   /// False for the absent tensor; every other query below throws Error on it.
   bool defined() const noexcept { return header_ != nullptr; }
-  explicit operator bool() const noexcept { return defined(); }
+  /// The value of a boolean of rank 0, as in `if (any(greater(x, 1.0)))`. Error for every other tensor, the
+  /// absent one too: whether there is a tensor is asked by `defined()`.
+  explicit operator bool() const;
 
   Shape shape() const;
   int rank() const;
