@@ -124,15 +124,25 @@ Case taped_integers(const Case& problem, bool dampened) {
     return w.with(straight_through(w.tensors(), pieces(integers->w, w.shapes())));
   };
   result.problem.step.name = "integers";
-  result.problem.step.update = [=, update = problem.problem.step.update](const ht::optim::State& state,
-                                                                         const TensorList& g,
-                                                                         const NamedTensors& h) {
-    const ht::optim::State next = update(state, g, h);
+  // The step's formulas on the tape, each result replaced by the integers' before the next one reads it: the
+  // move and its derivative in the rate take the velocity that was executed.
+  result.problem.step.update = [=](const ht::optim::State& state, const TensorList& g,
+                                   const NamedTensors& h) {
     const std::vector<ht::Shape> shapes = shapes_of(state.parameters);
     integers->step(flat(g), rate_per_element(ladder::elements(h["rates"]), shapes),
                    std::llround(h["momentum"].item() * 65536.0), dampened);
-    return ht::optim::State{straight_through(next.parameters, pieces(integers->w, shapes)),
-                            straight_through(next.buffers, pieces(integers->v, shapes))};
+    const Tensor& momentum = h["momentum"];
+    ht::optim::State next;
+    for (std::size_t i = 0; i < g.size(); ++i)
+      next.buffers.push_back(momentum * state.buffers[i] + (dampened ? (1.0 - momentum) * g[i] : g[i]));
+    next.buffers = straight_through(next.buffers, pieces(integers->v, shapes));
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      const auto layer = static_cast<std::int64_t>(i / 2);
+      const Tensor rate = ht::reshape(ht::slice(h["rates"], 0, layer, layer + 1), {});
+      next.parameters.push_back(state.parameters[i] - rate * next.buffers[i]);
+    }
+    next.parameters = straight_through(next.parameters, pieces(integers->w, shapes));
+    return next;
   };
   return result;
 }

@@ -13,9 +13,9 @@ namespace integer_run {
 /// `problem` with its momenta rounded to multiples of 2^-16, straight through: what reversible executes.
 bilevel_problems::Case with_rounded_momenta(const bilevel_problems::Case& problem);
 
-/// `problem` as a tape whose every state is replaced, straight through, by that of the integer trajectory,
-/// computed here on 128-bit integers. To be differentiated by Unrolled. The step must be sgd reading "rates"
-/// (a vector, by layer) and "momentum".
+/// `problem` with a step of its own formulas on the tape, whose velocities and then weights are replaced,
+/// straight through, by those of the integer trajectory, computed here on 128-bit integers. To be
+/// differentiated by Unrolled. For a step of sgd reading "rates" (a vector, by layer) and "momentum".
 bilevel_problems::Case taped_integers(const bilevel_problems::Case& problem, bool dampened);
 
 /// Training of a digits problem on the kernels of fixed_point.h, forward and back.

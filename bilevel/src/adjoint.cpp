@@ -24,6 +24,18 @@ void HyperCotangent::add(std::size_t position, std::int64_t t, Tensor&& part) {
                                             hypertape::detail::view_of(flat));
 }
 
+void HyperCotangent::add_step(std::int64_t t, TensorList&& direct, TensorList&& mixed) {
+  add_gradients(direct, mixed);
+  for (std::size_t i = 0; i < totals_.size(); ++i) add(i, t, std::move(direct[i]));
+}
+
+void add_gradients(TensorList& sums, TensorList& parts) {
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    if (!parts[i].defined()) continue;
+    sums[i] = sums[i].defined() ? add(std::move(sums[i]), std::move(parts[i])) : std::move(parts[i]);
+  }
+}
+
 DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTensors& h_t, std::int64_t t,
                            const TensorList& direction, bool wants_gradient) {
   ++run.counters().gradients;
@@ -49,19 +61,12 @@ void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_
       },
       inputs);
   TensorList bars = pullback.consume(join(cotangent));
-  for (std::size_t i = 0; i < parameters; ++i) {
-    if (!dual.hessian_vector[i].defined()) continue;
-    bars[i] = bars[i].defined() ? add(std::move(bars[i]), std::move(dual.hessian_vector[i]))
-                                : std::move(dual.hessian_vector[i]);
-  }
+  TensorList direct(bars.begin() + first_hyper, bars.end());
+  bars.resize(parameters + buffers);
   cotangent = split(bars, parameters, buffers);
-  // A step may have been given more than the run's hyperparameters: reversible adds a rounded constant.
-  for (std::size_t i = 0; i < hyper.totals().size(); ++i) {
-    Tensor& direct = bars[parameters + buffers + i];
-    if (direct.defined() && dual.mixed[i].defined())
-      direct = add(std::move(direct), std::move(dual.mixed[i]));
-    hyper.add(i, t, direct.defined() ? std::move(direct) : std::move(dual.mixed[i]));
-  }
+  bars.clear();
+  add_gradients(cotangent.parameters, dual.hessian_vector);
+  hyper.add_step(t, std::move(direct), std::move(dual.mixed));
 }
 
 TensorList node_inputs(const Run& run) {

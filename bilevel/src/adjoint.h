@@ -13,6 +13,8 @@ class HyperCotangent {
   explicit HyperCotangent(const Run& run, const TensorList& hyper);
   /// Adds step t's part: to the sum of a shared hyperparameter, or in place as row t of a per-step one.
   void add(std::size_t position, std::int64_t t, Tensor&& part);
+  /// Adds step t's parts of all hyperparameters: what reached them by the update, and by the loss.
+  void add_step(std::int64_t t, TensorList&& direct, TensorList&& mixed);
   /// Takes over a sum that was accumulated elsewhere, starting from shared().
   void set_shared(std::size_t position, Tensor&& sum) { totals_[position] = std::move(sum); }
   const Tensor& shared(std::size_t position) const { return totals_[position]; }
@@ -30,6 +32,9 @@ DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTenso
 
 /// The cotangent of the gradient, given that of the new state, without knowing the gradient.
 TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, const NamedTensors& h_t);
+
+/// sums[i] += parts[i]; absent tensors count as zero.
+void add_gradients(TensorList& sums, TensorList& parts);
 
 /// Pulls the new state's cotangent back through update and gradient to the old state's and to h.
 void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_t, std::int64_t t,

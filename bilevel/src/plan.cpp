@@ -71,7 +71,7 @@ class Planner::Measured {
   }
 
   std::int64_t steps() const noexcept { return problem_.steps; }
-  bool is_reversible() const { return problem_.step.reversible && problem_.step.gradient_cotangent; }
+  bool is_reversible() const { return problem_.step.reversible.has_value(); }
 
   Prediction unrolled() {
     if (!tape_) tape_ = curve(Unrolled{}, outer_, tape_steps_);
@@ -262,15 +262,26 @@ class Planner::Measured {
     const Estimator method = Reversible{};
     const detail::Run run(problem_, h_, std::make_shared<detail::Counters>(), method.method());
     const detail::Run::Rows rows(run.hyper().size());
-    hypertape::detail::DigitSchedule schedule;
+    const TensorList& parameters = run.initial_state().parameters;
+    // One schedule for all weights, or one for each parameter tensor that has a momentum of its own.
+    std::vector<hypertape::detail::DigitSchedule> schedules;
     for (std::int64_t t = 0; t < steps; ++t) {
-      if (schedule.must_flush()) schedule.flush();
-      const double momentum = problem_.step.reversible->momentum(run.at_step(run.hyper().tensors(), rows, t));
-      schedule.advance(hypertape::detail::momentum_numerator(momentum));
+      const TensorList momenta =
+          problem_.step.reversible->momenta(parameters, run.at_step(run.hyper().tensors(), rows, t));
+      schedules.resize(momenta.size());
+      for (std::size_t i = 0; i < momenta.size(); ++i) {
+        if (schedules[i].must_flush()) schedules[i].flush();
+        schedules[i].advance(hypertape::detail::momentum_numerator(momenta[i].item()));
+      }
     }
-    std::size_t weights = 0;
-    for (const Tensor& w : run.initial_state().parameters) weights += static_cast<std::size_t>(w.size());
-    return static_cast<std::int64_t>(schedule.planes() * accounted_bytes(weights * sizeof(std::uint32_t)));
+    std::size_t bytes = 0, weights = 0;
+    for (const Tensor& w : parameters) weights += static_cast<std::size_t>(w.size());
+    for (std::size_t i = 0; i < schedules.size(); ++i) {
+      const std::size_t held =
+          schedules.size() == 1 ? weights : static_cast<std::size_t>(parameters[i].size());
+      bytes += schedules[i].planes() * accounted_bytes(held * sizeof(std::uint32_t));
+    }
+    return static_cast<std::int64_t>(bytes);
   }
 
   Problem problem_;

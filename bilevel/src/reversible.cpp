@@ -1,177 +1,130 @@
 // Training in fixed point, undone exactly step by step. (Maclaurin, Duvenaud and Adams 2015, algorithms 2 and
 // 3; the position update uses the new velocity, which the printed algorithm 1 has wrong.)
+//
+// What is differentiated is the executed map, straight through its roundings. Of one step, with the executed
+// velocities V before and V' after it, rate r and momentum m as executed, and l the cotangents:
+//
+//     V' = m V + s g          l_p = l_V' - r l_w'                 of the push s g, with s = 1 or 1 - m
+//     w' = w - r V'           l_r = -<l_w', V'>
+//                             l_m = <l_p, V>, less <l_p, g> if s = 1 - m
+//                             l_V = m l_p,    l_w = l_w' + f_ww (s l_p),    l_h += f_hw (s l_p)
+//
+// V' must not be taken from m V + s g anew: V m loses up to 2^16 units of the grid to the digits in one step,
+// which is all of a small velocity.
+#include <optional>
+
 #include "adjoint.h"
-#include "backend.h"
+#include "fixed_run.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/estimators.h"
 #include "hypertape/core/error.h"
+#include "node.h"
 
 namespace hypertape::bilevel {
 namespace {
 
-using hypertape::detail::DigitBuffer;
-using hypertape::detail::MomentumViews;
-using hypertape::detail::StepFault;
-using hypertape::detail::view_of;
+using detail::FixedRun;
 
-std::string_view text_of(StepFault fault) {
-  return fault == StepFault::non_finite ? "a gradient is infinite or NaN"
-                                        : "a weight, velocity or move left the fixed-point range of +-1024";
-}
-
-// Training in fixed point, at any step, forward and back.
-class FixedRun {
+// Rates and momenta of a step as functions of its hyperparameters.
+class StepSettings {
  public:
-  FixedRun(detail::RunPointer run, const TensorList& plain)
-      : run_(std::move(run)),
-        shapes_(run_->initial().shapes()),
-        dtype_(plain.front().dtype()),
-        size_(element_count(shapes_)),
-        w_(hypertape::detail::make_tensor({size_}, Dtype::int64)),
-        v_(hypertape::detail::make_tensor({size_}, Dtype::int64)),
-        w_parts_(unflatten(w_, shapes_)),
-        v_parts_(unflatten(v_, shapes_)),
-        digits_(static_cast<std::size_t>(size_)) {
-    const optim::State start = detail::split(plain, shapes_.size(), shapes_.size());
-    hyper_.assign(plain.begin() + static_cast<std::ptrdiff_t>(2 * shapes_.size()), plain.end());
-    rows_ = run_->rows(hyper_);
-    backend().to_fixed(view_of(flatten(start.parameters)), view_of(w_));
-    backend().to_fixed(view_of(flatten(start.buffers)), view_of(v_));
-    hashes_.reserve(static_cast<std::size_t>(run_->steps()) + 1);
-    hashes_.push_back(hash());
+  StepSettings(const FixedRun& fixed, const NamedTensors& h) {
+    const optim::ReversibleMomentum& momentum = *fixed.run().problem().step.reversible;
+    const TensorList& parameters = fixed.run().initial_state().parameters;
+    auto [numbers, pullback] = vjp(
+        [&](const TensorList& x) {
+          const NamedTensors h_t = h.with(x);
+          TensorList all = momentum.rates(parameters, h_t);
+          rates_ = all.size();
+          for (Tensor& each : momentum.momenta(parameters, h_t)) all.push_back(std::move(each));
+          for (const Tensor& each : all) learned_.push_back(hypertape::detail::links_of(each).recorded);
+          return all;
+        },
+        h.tensors());
+    pullback_ = std::move(pullback);
+    bars_.resize(numbers.size());
   }
 
-  void train(bool report) {
-    for (; step_ < run_->steps(); ++step_) {
-      const Executed at = executed(step_);
-      const TensorList gradient = run_->gradient(floats(w_), at.h, step_, report);
-      const StepFault fault =
-          backend().momentum_forward(digits_, at.numerator, momentum().dampened, views(at, gradient));
-      if (fault != StepFault::none) throw TrainingDiverged(step_, std::string(text_of(fault)));
-      // Once only: a later run must reproduce what the first one saw.
-      if (hashes_.size() == static_cast<std::size_t>(step_) + 1)
-        hashes_.push_back(hash());
-      else
-        require_replay(step_ + 1, step_);
-    }
-  }
-
-  TensorList pull(const TensorList& cotangents) {
-    train(false);  // does nothing unless an earlier pullback has gone back to the start
-    detail::HyperCotangent totals(*run_, hyper_);
-    optim::State bar = detail::split(cotangents, shapes_.size(), shapes_.size());
-    while (step_ > 0) {
-      const std::int64_t t = --step_;
-      const Executed at = executed(t);
-      backend().momentum_reverse_weights(views(at, {}));
-      optim::State state{floats(w_), {}};
-      detail::DualGradient dual = detail::dual_gradient(*run_, state.parameters, at.h, t,
-                                                        detail::gradient_cotangent(*run_, bar, at.h));
-      const StepFault fault = backend().momentum_reverse_velocities(
-          digits_, at.numerator, momentum().dampened, views(at, dual.gradient));
-      if (fault != StepFault::none) fail_replay(t, text_of(fault));
-      require_replay(t, t);
-      state.buffers = floats(v_);
-      detail::pull_step(*run_, state, at.h, t, std::move(dual), bar, totals);
-    }
-    if (!digits_.empty()) fail_replay(0, "the digit buffer is not empty at the start");
-    return detail::node_gradients(bar, totals);
-  }
-
-  TensorList state() const {
-    TensorList all = floats(w_);
-    for (Tensor& v : floats(v_)) all.push_back(std::move(v));
-    return all;
-  }
+  bool learns_rate(std::size_t parameter) const { return learned_[rate_at(parameter)]; }
+  bool learns_momentum(std::size_t parameter) const { return learned_[momentum_at(parameter)]; }
+  void add_rate(std::size_t parameter, Tensor bar) { add_to(rate_at(parameter), std::move(bar)); }
+  void add_momentum(std::size_t parameter, Tensor bar) { add_to(momentum_at(parameter), std::move(bar)); }
+  /// Cotangents of the hyperparameters.
+  TensorList pull() { return pullback_->consume(bars_); }
 
  private:
-  // The hyperparameters of a step as executed: the momentum is numerator / 2^16 everywhere.
-  struct Executed {
-    NamedTensors h;
-    std::uint32_t numerator;
-    std::vector<double> rates;
-  };
-
-  static std::int64_t element_count(const std::vector<Shape>& shapes) {
-    std::int64_t size = 0;
-    for (const Shape& shape : shapes) size += shape.size();
-    return size;
+  std::size_t rate_at(std::size_t parameter) const { return rates_ == 1 ? 0 : parameter; }
+  std::size_t momentum_at(std::size_t parameter) const {
+    return rates_ + (learned_.size() - rates_ == 1 ? 0 : parameter);
   }
-  hypertape::detail::Backend& backend() const { return hypertape::detail::backend_of(w_); }
-  const optim::ReversibleMomentum& momentum() const { return *run_->problem().step.reversible; }
-
-  Executed executed(std::int64_t t) const {
-    const NamedTensors h = run_->at_step(hyper_, rows_, t);
-    Executed at;
-    const double wanted = momentum().momentum(h);
-    constexpr double least = hypertape::detail::effective_momentum(1);
-    if (!(wanted >= least && wanted <= 1.0 - least))
-      fail("reversible", "momentum ", wanted, " at step ", t,
-           " cannot be reversed: it must be from 2^-16 to 1 - 2^-16; learn it as a logit, or use another "
-           "method");
-    at.numerator = hypertape::detail::momentum_numerator(wanted);
-    at.h = momentum().with_momentum(h, hypertape::detail::effective_momentum(at.numerator));
-    at.rates = momentum().rates(h);
-    if (at.rates.size() != 1 && at.rates.size() != shapes_.size())
-      fail("reversible", at.rates.size(), " rates given for ", shapes_.size(), " parameter tensors");
-    return at;
+  void add_to(std::size_t position, Tensor bar) {
+    Tensor& sum = bars_[position];
+    sum = sum.defined() ? add(std::move(sum), std::move(bar)) : std::move(bar);
   }
 
-  // Views of one fresh flat tensor: they are saved by derivatives, so they may not be overwritten later.
-  TensorList floats(const Tensor& fixed) const {
-    const Tensor flat = hypertape::detail::make_tensor({size_}, dtype_);
-    backend().from_fixed(view_of(fixed), view_of(flat));
-    return unflatten(flat, shapes_);
-  }
-
-  // On the way back to the weights no gradient is read; its dtype still selects the kernel.
-  std::span<const MomentumViews> views(const Executed& at, const TensorList& gradient) {
-    views_.clear();
-    contiguous_.clear();
-    for (std::size_t i = 0; i < shapes_.size(); ++i) {
-      MomentumViews part{
-          view_of(w_parts_[i]), view_of(v_parts_[i]), {}, at.rates[at.rates.size() == 1 ? 0 : i]};
-      part.gradient.dtype = dtype_;
-      if (!gradient.empty()) {
-        contiguous_.push_back(hypertape::detail::make_contiguous(gradient[i]));
-        part.gradient = view_of(contiguous_.back());
-      }
-      views_.push_back(part);
-    }
-    return views_;
-  }
-
-  std::uint64_t hash() const {
-    return backend().hash_fixed(view_of(w_)) * 31 + backend().hash_fixed(view_of(v_));
-  }
-  // Compares the state with that before step `at`, which was reached by running or undoing `step`.
-  void require_replay(std::int64_t at, std::int64_t step) const {
-    if (hash() != hashes_[static_cast<std::size_t>(at)]) fail_replay(step, "weights or velocities differ");
-  }
-  [[noreturn]] static void fail_replay(std::int64_t t, std::string_view what) {
-    fail("reversible", "step ", t, " did not replay: ", what,
-         "; the training loss must depend on its arguments alone, and must not be changed between the runs");
-  }
-
-  detail::RunPointer run_;
-  std::vector<Shape> shapes_;
-  Dtype dtype_;
-  std::int64_t size_;
-  Tensor w_, v_;  // int64, 52 fraction bits
-  TensorList w_parts_, v_parts_;
-  DigitBuffer digits_;
-  TensorList hyper_;
-  detail::Run::Rows rows_;
-  std::int64_t step_ = 0;
-  std::vector<std::uint64_t> hashes_;  // of the state before each step
-  std::vector<MomentumViews> views_;
-  TensorList contiguous_;
+  std::optional<PullbackOf<TensorList, TensorList>> pullback_;
+  std::size_t rates_ = 0;
+  std::vector<bool> learned_;
+  TensorList bars_;
 };
+
+// Undoes the run's last step and pulls `bar`, the cotangent of the state after it, to the state before.
+void pull_last_step(FixedRun& fixed, optim::State& bar, detail::HyperCotangent& totals) {
+  const std::int64_t t = fixed.step() - 1;
+  const FixedRun::Numbers at = fixed.numbers(t);
+  StepSettings settings(fixed, at.h);
+  const std::size_t count = bar.parameters.size();
+  const auto number = [&](double x) { return Tensor::scalar(x, fixed.dtype()); };
+  const auto share = [&](std::size_t i) { return fixed.is_dampened() ? 1.0 - at.momentum(i) : 1.0; };
+
+  TensorList push(count), direction(count);
+  {
+    const TensorList velocities = fixed.velocities();
+    for (std::size_t i = 0; i < count; ++i) {
+      const Tensor& w = bar.parameters[i];
+      Tensor& v = bar.buffers[i];
+      if (w.defined()) {
+        if (settings.learns_rate(i)) settings.add_rate(i, negate(dot(w, velocities[i])));
+        const Tensor move = number(-at.rates[i]);
+        push[i] = v.defined() ? multiply_add(move, w, std::move(v)) : move * w;
+      } else {
+        push[i] = std::move(v);
+      }
+      if (push[i].defined()) direction[i] = fixed.is_dampened() ? number(share(i)) * push[i] : push[i];
+    }
+  }
+  fixed.undo_weights(at);
+  detail::DualGradient dual = detail::dual_gradient(fixed.run(), fixed.weights(), at.h, t, direction);
+  direction.clear();
+  fixed.undo_velocities(at, dual.gradient);
+
+  TensorList velocities;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (push[i].defined() && settings.learns_momentum(i)) {
+      if (velocities.empty()) velocities = fixed.velocities();
+      settings.add_momentum(i, dot(push[i], velocities[i]));
+      if (fixed.is_dampened()) settings.add_momentum(i, negate(dot(push[i], dual.gradient[i])));
+    }
+    bar.buffers[i] = push[i].defined() ? number(at.momentum(i)) * std::move(push[i]) : Tensor();
+  }
+  detail::add_gradients(bar.parameters, dual.hessian_vector);
+  totals.add_step(t, settings.pull(), std::move(dual.mixed));
+}
+
+TensorList pull_run(FixedRun& fixed, const TensorList& cotangents) {
+  fixed.train(false);  // does nothing unless an earlier pullback has gone back to the start
+  detail::HyperCotangent totals(fixed.run(), fixed.hyper());
+  const std::size_t count = fixed.run().initial_state().parameters.size();
+  optim::State bar = detail::split(cotangents, count, count);
+  while (fixed.step() > 0) pull_last_step(fixed, bar, totals);
+  fixed.require_start();
+  return detail::node_gradients(bar, totals);
+}
 
 void check(const detail::Run& run) {
   const optim::Step& step = run.problem().step;
-  if (!step.reversible || !step.gradient_cotangent)
+  if (!step.reversible)
     fail("reversible", "the problem's step '", step.name,
          "' has no exact inverse (no reversible_step: its member `reversible` is empty); use sgd with plain "
          "or "
@@ -195,7 +148,7 @@ class ReversibleMethod final : public detail::Method {
           auto fixed = std::make_shared<FixedRun>(run, plain);
           fixed->train(true);
           return CustomVjp{fixed->state(),
-                           [fixed](const TensorList& cotangents) { return fixed->pull(cotangents); }};
+                           [fixed](const TensorList& cotangents) { return pull_run(*fixed, cotangents); }};
         });
     return detail::split(outputs, run->initial_state().parameters.size(),
                          run->initial_state().buffers.size());

@@ -11,13 +11,8 @@ std::vector<Value> rates_of(const SgdOptions& options, const NamedTensors& h, st
   return detail::per_parameter("sgd", "rate", options.rate, options.rate_groups, h, parameters);
 }
 
-// Reversible training rounds the momentum; a constant one is then passed along under this name.
-constexpr const char* executed_momentum = "executed momentum";
-
-Value momentum_of(const SgdOptions& options, const NamedTensors& h) {
-  if (options.momentum.name.empty() && h.contains(executed_momentum))
-    return {Tensor(), h[executed_momentum].item()};
-  return detail::scalar_of("sgd", "momentum", options.momentum, h);
+std::vector<Value> momenta_of(const SgdOptions& options, const NamedTensors& h, std::size_t parameters) {
+  return detail::per_parameter("sgd", "momentum", options.momentum, options.rate_groups, h, parameters);
 }
 
 bool is_dampened(const SgdOptions& options) noexcept {
@@ -35,16 +30,16 @@ Tensor dampened(const SgdOptions& options, const NamedTensors& h, const Value& m
 State update(const SgdOptions& options, State state, TensorList gradients, const NamedTensors& h) {
   const std::size_t count = state.parameters.size();
   const std::vector<Value> rates = rates_of(options, h, count);
-  const Value momentum = momentum_of(options, h);
+  const std::vector<Value> momenta = momenta_of(options, h, count);
   std::vector<Value> decays;
   if (!detail::is_absent(options.weight_decay))
     decays =
         detail::per_parameter("sgd", "weight decay", options.weight_decay, options.rate_groups, h, count);
   for (std::size_t i = 0; i < count; ++i) {
     Tensor &w = state.parameters[i], &v = state.buffers[i], &g = gradients[i];
-    const Tensor rate = rates[i].as(w.dtype()), beta = momentum.as(w.dtype());
+    const Tensor rate = rates[i].as(w.dtype()), beta = momenta[i].as(w.dtype());
     if (!decays.empty()) g = multiply_add(decays[i].as(w.dtype()), w, std::move(g));
-    Tensor push = dampened(options, h, momentum, std::move(g));
+    Tensor push = dampened(options, h, momenta[i], std::move(g));
     if (options.nesterov) {
       v = multiply_add(beta, std::move(v), push);
       w = multiply_add(negate(rate), multiply_add(beta, v, std::move(push)), std::move(w));
@@ -62,17 +57,17 @@ State update(const SgdOptions& options, State state, TensorList gradients, const
 TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent, const NamedTensors& h) {
   const std::size_t count = cotangent.parameters.size();
   const std::vector<Value> rates = rates_of(options, h, count);
-  const Value momentum = momentum_of(options, h);
+  const std::vector<Value> momenta = momenta_of(options, h, count);
   TensorList result(count);
   for (std::size_t i = 0; i < count; ++i) {
     const Tensor &w = cotangent.parameters[i], &v = cotangent.buffers[i];
     Tensor g = v;
     if (w.defined()) {
       Tensor step = negate(rates[i].as(w.dtype()));
-      if (options.nesterov) step = step * (1.0 + momentum.as(w.dtype()));
+      if (options.nesterov) step = step * (1.0 + momenta[i].as(w.dtype()));
       g = v.defined() ? multiply_add(step, w, v) : step * w;
     }
-    if (g.defined()) g = dampened(options, h, momentum, g);
+    if (g.defined()) g = dampened(options, h, momenta[i], g);
     result[i] = std::move(g);
   }
   return result;
@@ -101,30 +96,19 @@ std::string name_of(const SgdOptions& options) {
 }
 
 ReversibleMomentum reversible_form(const SgdOptions& options) {
-  ReversibleMomentum reversible;
-  reversible.dampened = options.dampened;
-  reversible.rates = [options](const NamedTensors& h) {
-    const Value rate = detail::value_of(options.rate, h);
-    if (!rate.tensor.defined() || rate.tensor.rank() == 0) return std::vector<double>{rate.item()};
-    const std::size_t groups = static_cast<std::size_t>(rate.tensor.size());
-    const std::size_t parameters = options.rate_groups.empty() ? groups : options.rate_groups.size();
-    std::vector<double> numbers;
-    for (const Value& each : rates_of(options, h, parameters)) numbers.push_back(each.item());
-    return numbers;
+  const auto setting = [options](const char* what, const Setting& given) {
+    return [=](const TensorList& parameters, const NamedTensors& h) {
+      const std::vector<Value> each =
+          detail::per_parameter("sgd", what, given, options.rate_groups, h, parameters.size());
+      TensorList tensors;
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        tensors.push_back(each[i].as(parameters[i].dtype()));
+      const Tensor whole = detail::value_of(given, h).tensor;
+      if (!whole.defined() || whole.rank() == 0) tensors.resize(1);
+      return tensors;
+    };
   };
-  reversible.momentum = [options](const NamedTensors& h) {
-    return detail::value_of(options.momentum, h).item();
-  };
-  reversible.with_momentum = [options](const NamedTensors& h, double executed) {
-    if (options.momentum.name.empty()) {
-      NamedTensors rounded = h;
-      rounded.add(executed_momentum, Tensor::scalar(executed));
-      return rounded;
-    }
-    const Tensor& momentum = h[options.momentum.name];
-    return h.with(options.momentum.name, Tensor::full(momentum.shape(), executed, momentum.dtype()));
-  };
-  return reversible;
+  return {setting("rate", options.rate), setting("momentum", options.momentum), options.dampened};
 }
 
 }  // namespace

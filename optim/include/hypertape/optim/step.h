@@ -19,13 +19,13 @@ struct State {
   TensorList buffers;
 };
 
-/// Momentum in the form that reversible training needs: numbers instead of tensors.
+/// Momentum in the form that reversible training executes itself, in fixed point, and differentiates as
+/// executed: v <- m v + g, or m v + (1 - m) g;  w <- w - r v, with the new v. The settings are functions of
+/// differentiable operations; each returns tensors of rank 0 and of the parameters' dtype, one for all
+/// parameter tensors or one for each, and as many at every step.
 struct ReversibleMomentum {
-  /// One learning rate for each parameter tensor at these hyperparameters.
-  std::function<std::vector<double>(const NamedTensors& h)> rates;
-  std::function<double(const NamedTensors& h)> momentum;
-  /// The same hyperparameters with the momentum replaced by the number that is actually executed.
-  std::function<NamedTensors(const NamedTensors& h, double executed)> with_momentum;
+  std::function<TensorList(const TensorList& parameters, const NamedTensors& h)> rates;
+  std::function<TensorList(const TensorList& parameters, const NamedTensors& h)> momenta;
   bool dampened = false;  ///< the gradient counts times 1 - the executed momentum
 };
 
@@ -56,9 +56,10 @@ struct Setting {
 struct SgdOptions {
   /// Learning rate: rank 0, or a vector with one rate per group.
   Setting rate = 0.1;
-  /// Momentum in [0, 1): rank 0.
+  /// Momentum in [0, 1): rank 0, or a vector with one per group.
   Setting momentum = 0.0;
-  /// For vectors of rates or weight decays: the group of each parameter tensor. Empty: one group each.
+  /// For vectors of rates, momenta or weight decays: the group of each parameter tensor. Empty: one group
+  /// each.
   std::vector<std::int64_t> rate_groups = {};
   /// Dampening by the momentum itself (the form of Maclaurin, Duvenaud and Adams 2015).
   bool dampened = false;
