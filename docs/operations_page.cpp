@@ -184,6 +184,8 @@ std::string declared_sections(const fs::path& root) {
       while (declaration.find(';') == std::string::npos && i + 1 < lines.size())
         declaration += " " + trimmed(lines[++i]);
       declaration = one_line(declaration.substr(0, declaration.find(';')));
+      // Names in parentheses, which keep macros away, are for compilers only.
+      declaration = std::regex_replace(declaration, std::regex("\\((\\w+)\\)\\("), " $1(");
       if (open) page += "| " + code(declaration) + " | " + cell(one_line(comment)) + " |\n";
       // The declarations that follow without a comment of their own share this one.
       if (i + 1 >= lines.size() || !trimmed(lines[i + 1]).starts_with("HYPERTAPE_API ")) comment.clear();

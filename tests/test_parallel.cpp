@@ -182,13 +182,13 @@ TEST_CASE("small calls wake helpers only when they go on, others at once") {
   int now_and_then = 0, going_on = 0, large = 0;
   for (int repeat = 0; repeat < 20; ++repeat) {
     let_helpers_sleep();
-    threads_of(4, 1, CallSize::small);
+    threads_of(4, 1, CallSize::brief);
     work_for(200);  // had it been woken, it would be looking for work by now
-    now_and_then += threads_of(10, 1, CallSize::small).size() > 1;
+    now_and_then += threads_of(10, 1, CallSize::brief).size() > 1;
     let_helpers_sleep();
     // 20 ms on one thread, where a helper is there within 0.2.
     bool came = false;
-    for (int i = 0; i < 2000 && !came; ++i) came = threads_of(10, 1, CallSize::small).size() > 1;
+    for (int i = 0; i < 2000 && !came; ++i) came = threads_of(10, 1, CallSize::brief).size() > 1;
     going_on += came;
     let_helpers_sleep();
     large += threads_of(200, 50, CallSize::any).size() > 1;

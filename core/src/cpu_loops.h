@@ -33,7 +33,7 @@ struct Sharing {
     return std::max<std::int64_t>(divide_up(divide_up(size, pieces), 64) * 64, 64);
   }
   CallSize call_size(std::int64_t size) const noexcept {
-    return size <= 16 * least ? CallSize::small : CallSize::any;
+    return size <= 16 * least ? CallSize::brief : CallSize::any;
   }
 };
 

@@ -44,7 +44,7 @@ void share_step(std::int64_t size, int cost, const Body& body) {
 // Where sums fix the borders: body(first chunk, last chunk).
 template <class Body>
 void share_chunks(std::int64_t chunks, const Body& body) {
-  parallel_ranges(chunks, 1, body, chunks <= 4 ? CallSize::small : CallSize::any);
+  parallel_ranges(chunks, 1, body, chunks <= 4 ? CallSize::brief : CallSize::any);
 }
 
 }  // namespace

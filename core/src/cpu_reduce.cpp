@@ -22,7 +22,7 @@ T reduce_chunks(std::int64_t size, const Reduce& reduce) {
     for (std::int64_t c = first; c < last; ++c)
       partial[static_cast<std::size_t>(c)] = reduce(c * chunk, std::min(size, (c + 1) * chunk));
   };
-  parallel_ranges(chunks, chunks_per_task, run, chunks <= 16 ? CallSize::small : CallSize::any);
+  parallel_ranges(chunks, chunks_per_task, run, chunks <= 16 ? CallSize::brief : CallSize::any);
   return loops<T>().sum(chunks, partial.data());
 }
 

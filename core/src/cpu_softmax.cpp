@@ -28,7 +28,7 @@ template <class T, class Body>
 void share_rows(std::int64_t rows, std::int64_t length, const Body& body) {
   const auto run = [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); };
   parallel_ranges(rows, rows_per_piece<T>(rows, length), run,
-                  rows * length <= 8 * softmax_grain<T> ? CallSize::small : CallSize::any);
+                  rows * length <= 8 * softmax_grain<T> ? CallSize::brief : CallSize::any);
 }
 
 // A view whose lines along `axis` are its rows, as a copy unless they are so already.

@@ -286,7 +286,7 @@ int64_t slices_per_chunk(int64_t m, int64_t n, int64_t k) {
   return static_cast<int64_t>(std::max(worthwhile / work, 1.0));
 }
 
-CallSize call_size_of(double work) { return work <= 1 << 19 ? CallSize::small : CallSize::any; }
+CallSize call_size_of(double work) { return work <= 1 << 19 ? CallSize::brief : CallSize::any; }
 
 // A product that takes less time than planning it.
 constexpr double tiny_work = 8192;

@@ -78,15 +78,15 @@ HYPERTAPE_API Tensor leave_scope(const GraphState& state, const Tensor& tensor);
 
 inline TensorList as_list(const Tensor& x) { return {x}; }
 inline const TensorList& as_list(const TensorList& x) { return x; }
-inline TensorList as_list(Tensor&& x) { return {std::move(x)}; }
-inline TensorList as_list(TensorList&& x) { return std::move(x); }
+inline TensorList as_list(Tensor&& x) { return {(std::move)(x)}; }
+inline TensorList as_list(TensorList&& x) { return (std::move)(x); }
 
 template <class X>
 X from_list(TensorList&& list) {
   if constexpr (std::same_as<X, Tensor>)
-    return std::move(list.front());
+    return (std::move)(list.front());
   else
-    return std::move(list);
+    return (std::move)(list);
 }
 
 template <class T>
@@ -121,8 +121,8 @@ auto value_and_grad(F&& f, const X& x) {
     Auxiliary auxiliary{};
     const auto main = [&](const TensorList& inputs) {
       Y both = detail::call_with<X>(f, inputs);
-      auxiliary = std::move(both.second);
-      return TensorList{std::move(both.first)};
+      auxiliary = (std::move)(both.second);
+      return TensorList{(std::move)(both.first)};
     };
     detail::RecordedFunction recorded = detail::record_function(main, detail::as_list(x));
     detail::require_scalar("value_and_grad", recorded.values);
@@ -132,15 +132,15 @@ auto value_and_grad(F&& f, const X& x) {
       for (Tensor& tensor : auxiliary) tensor = detail::leave_scope(*recorded.state, tensor);
     }
     TensorList gradients = detail::pull_scalar(*recorded.state);
-    return std::pair(std::pair(std::move(recorded.values.front()), std::move(auxiliary)),
-                     detail::from_list<X>(std::move(gradients)));
+    return std::pair(std::pair((std::move)(recorded.values.front()), (std::move)(auxiliary)),
+                     detail::from_list<X>((std::move)(gradients)));
   } else {
     static_assert(std::same_as<Y, Tensor>, "value_and_grad needs a function that returns a Tensor");
     const auto main = [&](const TensorList& inputs) { return TensorList{detail::call_with<X>(f, inputs)}; };
     detail::RecordedFunction recorded = detail::record_function(main, detail::as_list(x));
     detail::require_scalar("value_and_grad", recorded.values);
     TensorList gradients = detail::pull_scalar(*recorded.state);
-    return std::pair(std::move(recorded.values.front()), detail::from_list<X>(std::move(gradients)));
+    return std::pair((std::move)(recorded.values.front()), detail::from_list<X>((std::move)(gradients)));
   }
 }
 
@@ -156,7 +156,7 @@ X grad(F&& f, const X& x) {
 template <class X, class Y>
 class PullbackOf {
  public:
-  explicit PullbackOf(std::shared_ptr<detail::GraphState> state) : state_(std::move(state)) {}
+  explicit PullbackOf(std::shared_ptr<detail::GraphState> state) : state_((std::move)(state)) {}
   /// Absent cotangents count as zero; the result has the absent tensor where there is no path.
   X operator()(const Y& cotangent) const {
     return detail::from_list<X>(detail::pull_recorded(*state_, detail::as_list(cotangent), false));
@@ -165,7 +165,7 @@ class PullbackOf {
   /// gradients are added to, in the order in which one longer graph would have added them.
   X consume(const Y& cotangent, TensorList accumulated = {}) {
     return detail::from_list<X>(
-        detail::pull_recorded(*state_, detail::as_list(cotangent), true, std::move(accumulated)));
+        detail::pull_recorded(*state_, detail::as_list(cotangent), true, (std::move)(accumulated)));
   }
 
  private:
@@ -176,7 +176,7 @@ class PullbackOf {
 template <class X, class Y>
 class LinearOf {
  public:
-  explicit LinearOf(std::shared_ptr<detail::GraphState> state) : state_(std::move(state)) {}
+  explicit LinearOf(std::shared_ptr<detail::GraphState> state) : state_((std::move)(state)) {}
   Y operator()(const X& tangent) const {
     return detail::from_list<Y>(detail::push_recorded(*state_, detail::as_list(tangent)));
   }
@@ -200,8 +200,8 @@ auto vjp(F&& f, const X& x) {
     return detail::as_list(detail::call_with<X>(f, inputs));
   };
   detail::RecordedFunction recorded = detail::record_function(main, detail::as_list(x));
-  return std::pair<Y, PullbackOf<X, Y>>(detail::from_list<Y>(std::move(recorded.values)),
-                                        PullbackOf<X, Y>(std::move(recorded.state)));
+  return std::pair<Y, PullbackOf<X, Y>>(detail::from_list<Y>((std::move)(recorded.values)),
+                                        PullbackOf<X, Y>((std::move)(recorded.state)));
 }
 
 /// linearize(f, x) -> {f(x), v -> J v}: for many products at one x.
@@ -212,8 +212,8 @@ auto linearize(F&& f, const X& x) {
     return detail::as_list(detail::call_with<X>(f, inputs));
   };
   detail::RecordedFunction recorded = detail::record_function(main, detail::as_list(x));
-  return std::pair<Y, LinearOf<X, Y>>(detail::from_list<Y>(std::move(recorded.values)),
-                                      LinearOf<X, Y>(std::move(recorded.state)));
+  return std::pair<Y, LinearOf<X, Y>>(detail::from_list<Y>((std::move)(recorded.values)),
+                                      LinearOf<X, Y>((std::move)(recorded.state)));
 }
 
 /// jvp(f, x, v) -> {f(x), J v}, in one pass with dual numbers. An absent tangent in the list is zero.
@@ -224,7 +224,8 @@ auto jvp(F&& f, const X& x, const X& v) {
     return detail::as_list(detail::call_with<X>(f, inputs));
   };
   auto [values, tangents] = detail::push_function(main, detail::as_list(x), detail::as_list(v));
-  return std::pair<Y, Y>(detail::from_list<Y>(std::move(values)), detail::from_list<Y>(std::move(tangents)));
+  return std::pair<Y, Y>(detail::from_list<Y>((std::move)(values)),
+                         detail::from_list<Y>((std::move)(tangents)));
 }
 
 /// hvp(f, x, v) -> (d2f/dx2) v for f whose value has one element, forward over reverse: no second graph. The
@@ -262,7 +263,7 @@ auto checkpoint(F&& f, const X& x) {
   auto main = [f = std::decay_t<F>(std::forward<F>(f))](const TensorList& inputs) mutable {
     return detail::as_list(detail::call_with<X>(f, inputs));
   };
-  return detail::from_list<Y>(detail::checkpoint_list(std::move(main), detail::as_list(x)));
+  return detail::from_list<Y>(detail::checkpoint_list((std::move)(main), detail::as_list(x)));
 }
 
 /// What a custom operation's forward pass returns.

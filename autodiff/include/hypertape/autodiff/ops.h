@@ -104,12 +104,13 @@ HYPERTAPE_API Tensor prod(const Tensor& x, const std::vector<std::int64_t>& axes
 HYPERTAPE_API Tensor variance(const Tensor& x);
 HYPERTAPE_API Tensor variance(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false,
                               std::int64_t correction = 0);
+// The parentheses around max and min keep off macros of these names.
 /// Largest (smallest) element. The first of equals, row-major, is taken and gets all of the gradient, at
 /// every order. A NaN beats every number, the first one wins. Error for no elements.
-HYPERTAPE_API Tensor max(const Tensor& x);
-HYPERTAPE_API Tensor max(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
-HYPERTAPE_API Tensor min(const Tensor& x);
-HYPERTAPE_API Tensor min(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+HYPERTAPE_API Tensor(max)(const Tensor& x);
+HYPERTAPE_API Tensor(max)(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+HYPERTAPE_API Tensor(min)(const Tensor& x);
+HYPERTAPE_API Tensor(min)(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
 /// Where max (min) finds its element: its position along one axis, or row-major in all of x. int64.
 HYPERTAPE_API Tensor argmax(const Tensor& x);
 HYPERTAPE_API Tensor argmax(const Tensor& x, std::int64_t axis, bool keep = false);

@@ -19,7 +19,7 @@ class Method;  // bilevel/src/method.h
 /// A method with its settings. Made from one of the structs below.
 class HYPERTAPE_API Estimator {
  public:
-  explicit Estimator(std::shared_ptr<const detail::Method> method) : method_(std::move(method)) {}
+  explicit Estimator(std::shared_ptr<const detail::Method> method) : method_((std::move)(method)) {}
   const detail::Method& method() const noexcept { return *method_; }
   /// "unrolled", "checkpointed", ...
   std::string name() const;

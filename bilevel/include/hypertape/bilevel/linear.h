@@ -36,7 +36,7 @@ class HYPERTAPE_API CurvatureOperator {
 
   /// For the functions that make one.
   CurvatureOperator(LinearMap product, LinearMap block)
-      : product_(std::move(product)), block_(std::move(block)) {}
+      : product_((std::move)(product)), block_((std::move)(block)) {}
 
  private:
   LinearMap product_, block_;

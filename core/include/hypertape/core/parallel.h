@@ -26,9 +26,9 @@ HYPERTAPE_API void set_thread_count(int count);
 /// CPUs this process may run on (its affinity mask), whatever its control groups allow.
 HYPERTAPE_API int available_cpus() noexcept;
 
-/// What a parallel call takes in all. A small one is some 20 us on one thread at most: helpers that sleep are
+/// What a parallel call takes in all. A brief one is some 20 us on one thread at most: helpers that sleep are
 /// woken for it only when such calls go on.
-enum class CallSize { any, small };
+enum class CallSize { any, brief };
 
 namespace detail {
 // A borrowed callable: no allocation, valid only during the call.

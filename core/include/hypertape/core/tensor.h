@@ -39,7 +39,7 @@ class HYPERTAPE_API Tensor {
     return *this;
   }
   Tensor& operator=(Tensor&& other) noexcept {
-    Tensor(std::move(other)).swap(*this);
+    Tensor((std::move)(other)).swap(*this);
     return *this;
   }
   ~Tensor() { release(); }
@@ -77,7 +77,7 @@ class HYPERTAPE_API Tensor {
   /// first by `transpose`. Error: the counts differ, or the address is not a multiple of sizeof(T).
   template <class T>
   static Tensor wrap(std::span<const T> memory, const Shape& shape, std::shared_ptr<const void> owner) {
-    return wrap_memory(memory.data(), memory.size(), dtype_of<T>, shape, std::move(owner));
+    return wrap_memory(memory.data(), memory.size(), dtype_of<T>, shape, (std::move)(owner));
   }
 
   /// False for the absent tensor; every other query below throws Error on it.
@@ -174,7 +174,7 @@ class Operand {
   /// True iff the caller has no further use for the tensor.
   bool given() const noexcept { return given_; }
   /// The tensor itself, which must be given(); leaves the caller's absent.
-  Tensor take() const noexcept { return std::move(const_cast<Tensor&>(*tensor_)); }
+  Tensor take() const noexcept { return (std::move)(const_cast<Tensor&>(*tensor_)); }
 
  private:
   const Tensor* tensor_;

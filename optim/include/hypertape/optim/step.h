@@ -33,8 +33,8 @@ struct Step {
   std::string name;
   std::function<TensorList(const TensorList& parameters)> initial_buffers;
   /// The new state; hyperparameters by name, per-step ones as this step's row. State and gradients that are
-  /// handed over (`state = step.update(std::move(state), std::move(gradients), h)`) lend their memory to the
-  /// new state, as far as nobody else holds them; a function that takes them by reference serves as well.
+  /// handed over (`state = step.update(std::move(state), std::move(gradients), h)`) lend their memory to
+  /// the new state, as far as nobody else holds them; a function that takes them by reference serves as well.
   std::function<State(State, TensorList gradients, const NamedTensors& h)> update;
   /// For updates whose derivative with respect to the gradient depends on neither state nor gradient: the
   /// gradient's cotangent from the new state's. Saves the dual step a gradient; may be left empty.
@@ -47,7 +47,7 @@ struct Step {
 struct Setting {
   Setting(double number) : value(number) {}
   Setting(const char* hyperparameter) : name(hyperparameter) {}
-  Setting(std::string hyperparameter) : name(std::move(hyperparameter)) {}
+  Setting(std::string hyperparameter) : name((std::move)(hyperparameter)) {}
   double value = 0.0;
   std::string name;  ///< empty: `value` holds
 };

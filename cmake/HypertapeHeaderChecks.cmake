@@ -1,0 +1,50 @@
+# Public headers: each compiles alone, and twice in one source; all compile after other people's macros; hypertape.h has
+# them all. Compiling is the test: target hypertape_headers_alone.
+
+get_target_property(public_headers hypertape HEADER_SET)
+get_target_property(public_directories hypertape HEADER_DIRS)
+set(header_names)
+set(header_sources)
+set(standard_headers)
+foreach(header IN LISTS public_headers)
+  file(STRINGS "${header}" lines REGEX "^#include <")
+  list(APPEND standard_headers ${lines})
+  if(header MATCHES "/include/(hypertape/.*)\\.h$")
+    set(HEADER "${CMAKE_MATCH_1}.h")
+    list(APPEND header_names "${HEADER}")
+    string(REPLACE "/" "_" name "${CMAKE_MATCH_1}")
+    configure_file(header_alone.cpp.in "${CMAKE_CURRENT_BINARY_DIR}/headers/${name}.cpp" @ONLY)
+    list(APPEND header_sources "${CMAKE_CURRENT_BINARY_DIR}/headers/${name}.cpp")
+  endif()
+endforeach()
+
+# The standard library itself does not survive these macros: it comes first, as it does in a program.
+list(SORT standard_headers)
+list(REMOVE_DUPLICATES standard_headers)
+list(JOIN standard_headers "\n" STANDARD_HEADERS)
+set(macros_file "${CMAKE_CURRENT_SOURCE_DIR}/foreign_macros.txt")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${macros_file}" ${public_headers})
+file(STRINGS "${macros_file}" lines REGEX "^[^#]")
+string(REPLACE ";" " " lines "${lines}")
+string(REGEX MATCHALL "[^ ]+" macros "${lines}")
+set(FOREIGN_MACROS "")
+foreach(macro IN LISTS macros)
+  string(REPLACE "()" "" name "${macro}")
+  string(REPLACE "()" "(...)" macro "${macro}")
+  string(APPEND FOREIGN_MACROS "#undef ${name}\n#define ${macro} = \"${name} is a macro\" =\n")
+endforeach()
+set(ALL_HEADERS "")
+foreach(name IN LISTS header_names)
+  string(APPEND ALL_HEADERS "#include <${name}>\n")
+endforeach()
+configure_file(headers_after_macros.cpp.in "${CMAKE_CURRENT_BINARY_DIR}/headers/after_macros.cpp" @ONLY)
+
+add_library(hypertape_headers_alone OBJECT ${header_sources} "${CMAKE_CURRENT_BINARY_DIR}/headers/after_macros.cpp")
+target_include_directories(hypertape_headers_alone PRIVATE ${public_directories})
+target_link_libraries(hypertape_headers_alone PRIVATE hypertape_flags)
+
+list(REMOVE_ITEM header_names hypertape/hypertape.h)
+add_test(NAME umbrella_header_is_complete
+         COMMAND "${CMAKE_COMMAND}" "-DUMBRELLA=${PROJECT_SOURCE_DIR}/bilevel/include/hypertape/hypertape.h"
+                 "-DHEADERS=${header_names}" -P "${PROJECT_SOURCE_DIR}/cmake/CheckUmbrella.cmake")
+set_tests_properties(umbrella_header_is_complete PROPERTIES LABELS tree)
