@@ -1,15 +1,17 @@
 #include "byte_reader.h"
 
-#include <zlib.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <system_error>
+#include <optional>
 
 #include "data_limits.h"
+#include "gzip_stream.h"
 #include "hypertape/core/error.h"
 
 namespace hypertape {
@@ -18,74 +20,63 @@ namespace {
 // Deflate never expands by more: 258 bytes from two bits.
 constexpr std::uint64_t max_expansion = 1032;
 
-std::uint64_t checked_file_size(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (status.type() == std::filesystem::file_type::not_found) {
-    fail(load_data, path, ": no such file; check the path");
+// A file that is open while this lives.
+class Descriptor {
+ public:
+  explicit Descriptor(const std::string& path) {
+    // Without O_NONBLOCK, opening a pipe would wait for its writer.
+    number_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (number_ >= 0) return;
+    if (errno == ENOENT || errno == ENOTDIR) fail(load_data, path, ": no such file; check the path");
+    fail(load_data, path, ": cannot be opened (", std::strerror(errno), "); check its permissions");
   }
-  if (error)
-    fail(load_data, path, ": cannot be examined (", error.message(), "); check the path and its permissions");
-  if (std::filesystem::is_directory(status)) {
-    fail(load_data, path, ": is a directory; name the CSV or IDX file in it");
-  }
-  if (!std::filesystem::is_regular_file(status)) {
+  ~Descriptor() { ::close(number_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  operator int() const noexcept { return number_; }
+
+ private:
+  int number_ = -1;
+};
+
+std::uint64_t checked_size(int descriptor, const std::string& path) {
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0)
+    fail(load_data, path, ": cannot be examined (", std::strerror(errno), "); check the path");
+  if (S_ISDIR(status.st_mode)) fail(load_data, path, ": is a directory; name the CSV or IDX file in it");
+  if (!S_ISREG(status.st_mode))
     fail(load_data, path, ": is not a regular file; save the data to a file first");
-  }
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) fail(load_data, path, ": cannot be examined (", error.message(), ")");
-  if (size == 0) fail(load_data, path, ": is empty; expected CSV or IDX data");
-  return size;
+  if (status.st_size == 0) fail(load_data, path, ": is empty; expected CSV or IDX data");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+bool begins_with_gzip_magic(int descriptor) {
+  char magic[2];
+  return ::pread(descriptor, magic, sizeof magic, 0) == sizeof magic && magic[0] == '\x1f' &&
+         magic[1] == '\x8b';
 }
 
 }  // namespace
 
 struct FileReader::Stream {
-  gzFile file = nullptr;
-  std::uint64_t size = 0;
-  std::uint64_t consumed = 0;  // decompressed bytes handed out
-  bool compressed = false;
-  std::array<char, 4> ahead{};
-  std::size_t ahead_size = 0;
-
-  ~Stream() {
-    if (file != nullptr) gzclose_r(file);
+  explicit Stream(const std::string& path) : file(path), size(checked_size(file, path)) {
+    if (begins_with_gzip_magic(file)) gzip.emplace(file, path);
   }
 
   std::size_t read(std::span<char> bytes, const std::string& path) {
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      // gzread takes an unsigned count and returns an int.
-      const std::size_t piece = std::min<std::size_t>(bytes.size() - done, std::size_t{1} << 30);
-      const int count = gzread(file, bytes.data() + done, static_cast<unsigned>(piece));
-      int code = Z_OK;
-      const char* text = gzerror(file, &code);
-      if (code == Z_BUF_ERROR) {
-        fail(load_data, path, ": the compressed data ends early; the file is truncated, so fetch it again");
-      }
-      if (count < 0 || (code != Z_OK && code != Z_STREAM_END)) {
-        fail(load_data, path, ": cannot be ", compressed ? "decompressed" : "read", " (",
-             code == Z_ERRNO ? std::strerror(errno) : text, "); the file is damaged, so fetch it again");
-      }
-      if (count == 0) break;
-      done += static_cast<std::size_t>(count);
-    }
-    return done;
+    return gzip ? gzip->read(bytes) : read_descriptor(file, bytes, path);
   }
+
+  Descriptor file;
+  std::uint64_t size;
+  std::uint64_t consumed = 0;  // decompressed bytes handed out
+  std::optional<GzipStream> gzip;
+  std::array<char, 4> ahead{};
+  std::size_t ahead_size = 0;
 };
 
-FileReader::FileReader(const std::string& path) : ByteReader(path), stream_(std::make_unique<Stream>()) {
-  stream_->size = checked_file_size(path);
-  errno = 0;
-  stream_->file = gzopen(path.c_str(), "rb");
-  if (stream_->file == nullptr) {
-    fail(load_data, path, ": cannot be opened (", errno != 0 ? std::strerror(errno) : "out of memory",
-         "); check its permissions");
-  }
-  gzbuffer(stream_->file, 1U << 17);
-  // Asking whether the file is compressed makes zlib look at its first bytes.
-  stream_->compressed = gzdirect(stream_->file) == 0;
-  if (!stream_->compressed && path.ends_with(".gz")) {
+FileReader::FileReader(const std::string& path) : ByteReader(path), stream_(std::make_unique<Stream>(path)) {
+  if (!stream_->gzip && path.ends_with(".gz")) {
     fail(load_data, path,
          ": is named .gz but holds no gzip data; fetch it again, or rename it if it is not compressed");
   }
@@ -112,7 +103,7 @@ std::string_view FileReader::peek() {
 
 std::uint64_t FileReader::bytes_left_at_most() const {
   // A file size times the expansion fits: no file system holds 2^53 bytes.
-  const std::uint64_t all = stream_->compressed ? stream_->size * max_expansion : stream_->size;
+  const std::uint64_t all = stream_->gzip ? stream_->size * max_expansion : stream_->size;
   return all > stream_->consumed ? all - stream_->consumed : 0;
 }
 

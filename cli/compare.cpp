@@ -317,7 +317,7 @@ class Comparer {
 
 }  // namespace
 
-Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress) {
+Comparison compare(Dataset data, const CompareOptions& options, Progress& progress) {
   const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
   const TrainingOptions& training = options.training;
   const auto prepared = prepare_data(data, training);
@@ -339,6 +339,10 @@ Comparison compare(const Dataset& data, const CompareOptions& options, Progress&
   result.sizes = net.net.sizes();
   result.activation = nn::name_of(net.net.activation());
   result.batch = training.batch;
+  result.scale = prepared->scaling.name();
+  result.scale_text = prepared->scaling.text();
+  result.data_notes = std::move(data.notes);
+  data = {};  // the tensors hold what is needed
   return Comparer(std::move(subject), options, std::move(result), progress).run();
 }
 

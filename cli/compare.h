@@ -54,6 +54,9 @@ struct Comparison {
   std::string optimizer;    ///< one of optimizer_names
   std::string description;  ///< closed forms: sizes; the next ones are for a net
   std::string data_name;
+  std::string scale;                    ///< what was done to the data: one of scale_names, but for "auto"
+  std::string scale_text;               ///< the same in words
+  std::vector<std::string> data_notes;  ///< Dataset::notes
   std::int64_t features = 0, classes = 0;
   std::int64_t training_samples = 0, validation_samples = 0;
   std::vector<std::int64_t> sizes;  ///< of the net's layers
@@ -79,8 +82,8 @@ struct Comparison {
 /// numbers; a method that needs more memory than there is gets the status "skipped", and where that is the
 /// tape, checkpointing with the square root of T takes its place as reference. Training that diverges is no
 /// error: statuses and `failure` say so. With options.memory_bytes the method that the planner chooses runs
-/// too. Error for data that do not fit the options.
-Comparison compare(const Dataset& data, const CompareOptions& options, Progress& progress);
+/// too. Error for data that do not fit the options. The data are given up once they are tensors.
+Comparison compare(Dataset data, const CompareOptions& options, Progress& progress);
 
 /// The same for the problem options.problem, any but net; the reference is its closed form.
 Comparison compare_closed(const CompareOptions& options, Progress& progress);

@@ -48,6 +48,7 @@ void CsvScanner::skip_line_end() {
 
 void CsvScanner::scan_quoted() {
   const std::int64_t opened = line_;
+  quoted_ = true;
   advance();
   for (;;) {
     const int c = current();
@@ -88,11 +89,20 @@ void CsvScanner::scan_field() {
 }
 
 bool CsvScanner::next_row() {
+  while (scan_row()) {
+    // A quoted blank is a value.
+    if (fields() > 1 || quoted_ || text_.find_first_not_of(" \t") != std::string::npos) return true;
+  }
+  return false;
+}
+
+bool CsvScanner::scan_row() {
   while (current() == '\n' || current() == '\r') skip_line_end();
   if (current() == end_of_file) return false;
 
   text_.clear();
   ends_.clear();
+  quoted_ = false;
   row_line_ = line_;
   for (;;) {
     scan_field();

@@ -1,7 +1,7 @@
 // Splits CSV text (RFC 4180) into rows of fields.
 //
 // Lines end in LF, CRLF or CR. A field in double quotes may contain commas, line ends and, doubled, quotes.
-// Blank lines and a UTF-8 byte-order mark are skipped.
+// Lines without anything but spaces and tabs, and a UTF-8 byte-order mark, are skipped.
 #pragma once
 
 #include <array>
@@ -35,6 +35,7 @@ class CsvScanner {
   // The character at the cursor, or end_of_file.
   int current();
   void advance() { ++position_; }
+  bool scan_row();
   void scan_field();
   void scan_quoted();
   void skip_line_end();
@@ -49,6 +50,7 @@ class CsvScanner {
   std::string text_;               // the row's fields, one after another, without quotes and commas
   std::vector<std::size_t> ends_;  // where each field ends in text_
   std::int64_t row_line_ = 0;
+  bool quoted_ = false;  // whether a field of the row is
 };
 
 }  // namespace hypertape

@@ -1,7 +1,6 @@
 #include "data.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <utility>
 
@@ -11,18 +10,12 @@
 #include "embedded_digits.h"
 #include "hypertape/core/error.h"
 #include "idx_reader.h"
+#include "readable.h"
 
 namespace hypertape {
 namespace {
 
-void scale_to_unit(std::vector<double>& inputs) {
-  double largest = 0.0;
-  for (const double value : inputs) largest = std::max(largest, std::abs(value));
-  if (largest == 0.0) return;
-  for (double& value : inputs) value /= largest;
-}
-
-Dataset finish(LabelledRows rows, std::string name) {
+Dataset finish(LabelledRows rows, std::string name, bool images) {
   Dataset data;
   data.samples = static_cast<std::int64_t>(rows.labels.size());
   data.features = rows.features;
@@ -35,7 +28,8 @@ Dataset finish(LabelledRows rows, std::string name) {
   data.inputs = std::move(rows.values);
   data.labels = std::move(rows.labels);
   data.name = std::move(name);
-  scale_to_unit(data.inputs);
+  data.images = images;
+  data.notes = std::move(rows.notes);
   return data;
 }
 
@@ -43,29 +37,35 @@ Dataset finish(LabelledRows rows, std::string name) {
 
 Dataset builtin_digits() {
   MemoryReader digits(embedded_digits_csv(), "digits");
-  return finish(read_csv(digits, std::nullopt, 0), "digits");
+  return finish(read_csv(digits, {.header = CsvHeader::no}), "digits", true);
 }
 
-Dataset read_data(const std::string& path, const std::optional<std::string>& labels_path,
-                  const std::optional<std::string>& label_column, std::int64_t max_samples) {
-  if (max_samples < 0)
-    fail(load_data, "cannot keep ", max_samples, " samples; ask for 1 or more, or 0 for all");
+Dataset read_data(const std::string& path, const ReadOptions& options) {
+  if (options.samples < 0)
+    fail(load_data, "cannot keep ", options.samples, " samples; ask for 1 or more, or 0 for all");
   FileReader file(path);
   std::string name = std::filesystem::path(path).filename().string();
   if (is_idx(file)) {
-    if (label_column) {
+    if (options.label_column) {
       fail(load_data, path,
            ": an IDX file has no columns to choose the label from; give its labels file instead");
     }
-    return finish(read_idx(file, labels_path, max_samples), std::move(name));
+    if (options.header != CsvHeader::automatic)
+      fail(load_data, path, ": an IDX file has no line that names columns; leave --header out");
+    return finish(read_idx(file, options), std::move(name), true);
   }
-  if (labels_path) {
+  if (options.labels) {
     fail(load_data, path,
          ": not an IDX file, so its labels are expected in a column of its own, not in a labels file; name "
-         "the "
-         "column instead");
+         "the column instead");
   }
-  return finish(read_csv(file, label_column, max_samples), std::move(name));
+  return finish(read_csv(file, options), std::move(name), false);
+}
+
+std::string too_much_data(std::int64_t bytes, std::int64_t features) {
+  return "the data take more than the " + readable_bytes(bytes) + " allowed (8 bytes for each of " +
+         counted(features, "value") + " and the label of a sample); keep the first " +
+         readable_count(samples_within(bytes, features)) + " by --samples, or allow more by --data-memory";
 }
 
 }  // namespace hypertape

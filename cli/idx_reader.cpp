@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hypertape/core/error.h"
+#include "value_blocks.h"
 
 namespace hypertape {
 namespace {
@@ -82,16 +83,16 @@ Header read_header(ByteReader& file) {
   return header;
 }
 
-// Appends `count` bytes to `values`. In pieces: what a compressed file declares is only bounded by a large
+// Reads `count` bytes as values. In pieces: what a compressed file declares is only bounded by a large
 // multiple of its size, and this way memory follows what is really there.
-template <class Value>
-void read_bytes(ByteReader& file, std::int64_t count, const char* what, std::vector<Value>& values) {
+template <class Values>
+void read_bytes(ByteReader& file, std::int64_t count, const char* what, Values& values) {
   std::vector<char> piece(static_cast<std::size_t>(std::min(count, std::int64_t{1} << 20)));
   while (count > 0) {
     const std::span<char> bytes =
         std::span(piece).first(static_cast<std::size_t>(std::min(count, std::ssize(piece))));
     read_exactly(file, bytes, what);
-    for (const char value : bytes) values.push_back(static_cast<Value>(byte(value)));
+    for (const char value : bytes) values.push_back(byte(value));
     count -= std::ssize(bytes);
   }
 }
@@ -165,23 +166,22 @@ bool is_idx(ByteReader& file) {
   return name.find("idx") != std::string_view::npos && name.ends_with("ubyte");
 }
 
-LabelledRows read_idx(ByteReader& images, const std::optional<std::string>& labels_path,
-                      std::int64_t max_samples) {
+LabelledRows read_idx(ByteReader& images, const ReadOptions& options) {
   const Header header = read_header(images);
   if (header.dimensions == 1) {
     fail(load_data, images.name(), ": has one dimension, so it is a file of labels; give the file of images");
   }
-  const std::int64_t kept = max_samples == 0 ? header.count : std::min(header.count, max_samples);
-  if (kept > max_values / header.values_each) {
-    fail(load_data, images.name(), ": ", kept, " samples of ", header.values_each, " values are more than ",
-         max_values, " values; keep fewer samples");
-  }
+  const std::int64_t kept = options.samples == 0 ? header.count : std::min(header.count, options.samples);
+  if (kept > samples_within(options.data_bytes, header.values_each))
+    fail(load_data, images.name(), ": ", too_much_data(options.data_bytes, header.values_each));
 
   LabelledRows rows;
   rows.features = header.values_each;
-  rows.labels =
-      read_labels(labels_path ? *labels_path : find_labels(images.name()), images.name(), header.count, kept);
-  read_bytes(images, kept * header.values_each, "values", rows.values);
+  rows.labels = read_labels(options.labels ? *options.labels : find_labels(images.name()), images.name(),
+                            header.count, kept);
+  ValueBlocks values;
+  read_bytes(images, kept * header.values_each, "values", values);
+  rows.values = values.take();
   if (kept == header.count) expect_end(images);
   return rows;
 }

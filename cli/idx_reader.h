@@ -6,12 +6,9 @@
 //     4 bytes for each dimension, then the values, last dimension fastest
 #pragma once
 
-#include <cstdint>
-#include <optional>
-#include <string>
-
 #include "byte_reader.h"
 #include "data_limits.h"
+#include "read_options.h"
 
 namespace hypertape {
 
@@ -19,9 +16,8 @@ namespace hypertape {
 /// that contains "idx" and ends in "ubyte" or "ubyte.gz".
 bool is_idx(ByteReader& file);
 
-/// Reads the first `max_samples` samples (0: all) of `images` with their labels, from `labels_path` or from
-/// the file beside it. Throws Error.
-LabelledRows read_idx(ByteReader& images, const std::optional<std::string>& labels_path,
-                      std::int64_t max_samples);
+/// Reads `images` with their labels, from the file that the options name or from the one beside it. Throws
+/// Error.
+LabelledRows read_idx(ByteReader& images, const ReadOptions& options);
 
 }  // namespace hypertape

@@ -13,6 +13,10 @@ namespace hypertape {
 void LabelColumn::add(std::string_view label, std::int64_t line) {
   label = trim(label);
   if (label.empty()) fail(load_data, file_, ":", line, ": the label is empty; give every row a label");
+  if (label.size() > max_label_bytes) {
+    fail(load_data, file_, ":", line, ": the label ", shown(label), " is longer than ", max_label_bytes,
+         " bytes; check which column holds the labels");
+  }
   const std::optional<double> number = parse_number(label);
   if (labels_.empty()) {
     numeric_ = number.has_value();
@@ -49,6 +53,24 @@ void LabelColumn::add_text(std::string_view label, std::int64_t line) {
          " different labels; check which column holds the labels");
   }
   labels_.push_back(entry->second);
+}
+
+bool LabelColumn::first_stands_apart() const {
+  if (labels_.size() < 2) return false;
+  const std::int64_t first = labels_.front();
+  if (numeric_) return first > *std::max_element(labels_.begin() + 1, labels_.end()) + 1;
+  std::vector<std::int64_t> rows(text_ids_.size());
+  for (const std::int64_t label : labels_) ++rows[static_cast<std::size_t>(label)];
+  return rows[0] == 1 && rows.size() > 1 &&
+         std::all_of(rows.begin() + 1, rows.end(), [](std::int64_t count) { return count > 1; });
+}
+
+void LabelColumn::drop_first() {
+  labels_.erase(labels_.begin());
+  if (numeric_) return;
+  std::erase_if(text_ids_, [](const auto& entry) { return entry.second == 0; });
+  for (auto& [text, id] : text_ids_) --id;
+  for (std::int64_t& label : labels_) --label;
 }
 
 void LabelColumn::clear() {

@@ -21,6 +21,12 @@ class LabelColumn {
   std::int64_t size() const noexcept { return static_cast<std::int64_t>(labels_.size()); }
   void clear();
 
+  /// Whether the first row's label looks like a column's name among these: a number that would leave empty
+  /// classes below it, or a text that no other row has while all others repeat. At least two rows.
+  bool first_stands_apart() const;
+  /// Forgets the first row, whose label no other one has.
+  void drop_first();
+
   /// The class of each row: the numbers themselves, or the rank of each text among the distinct ones.
   std::vector<std::int64_t> classes() &&;
 

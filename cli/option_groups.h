@@ -15,10 +15,10 @@ namespace hypertape {
 CLI::Option* add_parsed_option(CLI::App& app, const std::string& name, const char* type,
                                const std::string& help, const std::function<void(const std::string&)>& parse);
 
-/// --data, --labels, --label-column, --samples
+/// --data, --labels, --label-column, --header, --data-memory, --samples
 void add_data_options(CLI::App& app, DataOptions& options);
 
-/// --layers, --activation, --steps, --batch, --seed, --optimizer, --dtype, --rate, --momentum, --l2
+/// --layers, --activation, --steps, --batch, --seed, --optimizer, --dtype, --rate, --momentum, --l2, --scale
 void add_training_options(CLI::App& app, TrainingOptions& training);
 
 /// --threads

@@ -21,10 +21,10 @@ constexpr const char* dtype_names[] = {"float32", "float64"};
 // Adam moves every weight by about its rate.
 constexpr double default_adam_rate = 0.002;
 // What a problem with a closed form fixes itself.
-constexpr const char* net_options[] = {"--data",   "--labels",     "--label-column", "--samples",
-                                       "--layers", "--activation", "--batch",        "--optimizer",
-                                       "--dtype",  "--rate",       "--momentum",     "--l2",
-                                       "--groups", "--memory",     "--fixed-point"};
+constexpr const char* net_options[] = {
+    "--data",        "--labels",   "--label-column", "--samples",    "--header",    "--scale",
+    "--data-memory", "--layers",   "--batch",        "--activation", "--optimizer", "--dtype",
+    "--rate",        "--momentum", "--l2",           "--groups",     "--memory",    "--fixed-point"};
 constexpr std::int64_t most_width = 100'000;
 constexpr std::int64_t most_steps = 10'000'000;
 constexpr std::int64_t most_samples = 1'000'000'000;
@@ -93,11 +93,25 @@ void add_data_options(CLI::App& app, DataOptions& options) {
   add(app, "--label-column", "NAME", "CSV: name of the labels' column; default: the last column",
       [&](const std::string& text) { options.label_column = text; })
       ->needs(data);
+  add(app, "--header", "WHEN", "CSV: whether the first line names the columns: auto (default), yes or no",
+      [&](const std::string& text) {
+        options.header = static_cast<CsvHeader>(parse_choice(text, csv_header_names));
+      })
+      ->needs(data);
+  add(app, "--data-memory", "SIZE", "refuse data that take more memory, 8 bytes a value; default: 2GB",
+      [&](const std::string& text) { options.data_bytes = parse_bytes(text); })
+      ->needs(data);
   add(app, "--samples", "N", "use the first N samples only",
       [&](const std::string& text) { options.samples = parse_integer(text, 2, most_samples); });
 }
 
 void add_training_options(CLI::App& app, TrainingOptions& training) {
+  add(app, "--scale", "HOW",
+      "the data's columns, by the training samples: standard (less the mean, over the\nstandard deviation), "
+      "range (0 to 1), max (all over the largest number), none;\ndefault: auto, which is max for images "
+      "(digits, "
+      "IDX) and standard for CSV",
+      [&](const std::string& text) { training.scale = static_cast<Scale>(parse_choice(text, scale_names)); });
   add(app, "--layers", "N,N,...", "sizes of the hidden layers; default: 100,100,100",
       [&](const std::string& text) { training.layers = parse_integers(text, 1, most_width); });
   add(app, "--activation", "NAME", "tanh (default) or relu", [&](const std::string& text) {

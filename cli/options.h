@@ -11,6 +11,8 @@
 
 #include "hypertape/core/shape.h"
 #include "hypertape/nn/layers.h"
+#include "read_options.h"
+#include "scaling.h"
 
 namespace hypertape {
 
@@ -49,17 +51,15 @@ struct TrainingOptions {
   double rate = 0.05;
   double momentum = 0.9;  ///< initial momentum (Adam: beta1), every step; rounded to a multiple of 2^-16
   double l2 = 1e-4;       ///< initial weight decay, every weight
+  Scale scale = Scale::automatic;
   std::vector<std::string> groups = {std::begin(group_names), std::end(group_names)};
 };
 
 enum class Format : std::uint8_t { table, csv, json };
 
 /// Which data.
-struct DataOptions {
+struct DataOptions : ReadOptions {
   std::optional<std::string> data;  ///< built-in digits if absent
-  std::optional<std::string> labels;
-  std::optional<std::string> label_column;
-  std::int64_t samples = 0;  ///< 0: all
 };
 
 /// Arguments of `hypertape compare`.

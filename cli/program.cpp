@@ -5,6 +5,7 @@
 #include <iostream>
 #include <new>
 #include <optional>
+#include <utility>
 
 #include "compare.h"
 #include "data.h"
@@ -51,8 +52,7 @@ Dataset digits(std::int64_t samples) {
 }
 
 Dataset load(const DataOptions& options) {
-  return options.data ? read_data(*options.data, options.labels, options.label_column, options.samples)
-                      : digits(options.samples);
+  return options.data ? read_data(*options.data, options) : digits(options.samples);
 }
 
 // Where progress goes: nowhere unless somebody is watching.
@@ -78,11 +78,11 @@ int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& 
 }
 
 int run_tune(const TuneOptions& options, std::ostream& out, std::ostream& err) {
-  const Dataset data = load(options);
+  Dataset data = load(options);
   std::optional<TuneFolder> folder;
   if (options.output) folder.emplace(*options.output);
   Progress progress(terminal(err));
-  const TuneResult result = tune(data, options, folder ? &*folder : nullptr, progress);
+  const TuneResult result = tune(std::move(data), options, folder ? &*folder : nullptr, progress);
   progress.clear();
   if (folder) write_results(result, *folder);
   print(out, tune_table(result));

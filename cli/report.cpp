@@ -47,6 +47,17 @@ nlohmann::ordered_json plan_of(const Comparison& comparison) {
           {"rows", std::move(rows)}};
 }
 
+nlohmann::ordered_json data_of(const Comparison& comparison) {
+  if (comparison.scale.empty()) return nullptr;  // drawn, not read
+  return {{"name", comparison.data_name},
+          {"training_samples", comparison.training_samples},
+          {"validation_samples", comparison.validation_samples},
+          {"features", comparison.features},
+          {"classes", comparison.classes},
+          {"scale", comparison.scale},
+          {"notes", comparison.data_notes}};
+}
+
 }  // namespace
 
 std::string json_report(const Comparison& comparison) {
@@ -64,22 +75,20 @@ std::string json_report(const Comparison& comparison) {
                     {"peak_bytes", or_null(row.peak_bytes)},
                     {"status", row.status}});
   }
-  const nlohmann::ordered_json document = {{"problem", comparison.problem},
-                                           {"optimizer", comparison.optimizer},
-                                           {"training_run_seconds", or_null(comparison.training_run_seconds)},
-                                           {"steps", comparison.steps},
-                                           {"dtype", comparison.dtype},
-                                           {"threads", comparison.threads},
-                                           {"rows", std::move(rows)},
-                                           {"plan", plan_of(comparison)}};
-  return document.dump(2) + '\n';
+  const nlohmann::ordered_json document = {
+      {"problem", comparison.problem}, {"optimizer", comparison.optimizer},
+      {"data", data_of(comparison)},   {"training_run_seconds", or_null(comparison.training_run_seconds)},
+      {"steps", comparison.steps},     {"dtype", comparison.dtype},
+      {"threads", comparison.threads}, {"rows", std::move(rows)},
+      {"plan", plan_of(comparison)}};
+  return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
 }
 
 std::string csv_report(const Comparison& comparison) {
   std::string text =
       "method,setting,group,relative_error,cosine,seconds,training_runs,gradients,"
       "hessian_vector_products,"
-      "peak_bytes,status,problem,optimizer,dtype\n";
+      "peak_bytes,status,problem,optimizer,dtype,scale\n";
   for (const ComparisonRow& row : comparison.rows) {
     for (const std::string& field :
          {quoted(row.method), quoted(row.setting), quoted(row.group), or_empty(row.relative_error),
@@ -87,7 +96,7 @@ std::string csv_report(const Comparison& comparison) {
           or_empty(row.hessian_vector_products), or_empty(row.peak_bytes)})
       text += field + ',';
     text += quoted(row.status) + ',' + comparison.problem + ',' + comparison.optimizer + ',' +
-            comparison.dtype + '\n';
+            comparison.dtype + ',' + comparison.scale + '\n';
   }
   return text;
 }

@@ -106,7 +106,8 @@ void print_net(std::ostream& out, const Comparison& c) {
   out << "data      " << c.data_name << ", " << readable_count(c.training_samples) << " training and "
       << readable_count(c.validation_samples) << " validation samples of " << readable_count(c.features)
       << " values, " << readable_count(c.classes) << " classes\n";
-  out << "net       ";
+  for (const std::string& note : c.data_notes) out << "          " << note << '\n';
+  out << "scale     " << c.scale_text << "\nnet       ";
   for (std::size_t i = 0; i < c.sizes.size(); ++i) out << (i ? "-" : "") << c.sizes[i];
   out << ' ' << c.activation << ", " << readable_count(c.parameters) << " parameters in " << c.dtype << '\n';
 }

@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
+#include <new>
 #include <numeric>
 #include <utility>
 
 #include "convert.h"
+#include "data_limits.h"
 #include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
+#include "readable.h"
 
 namespace hypertape {
 namespace {
@@ -29,21 +34,43 @@ struct Precision {
   Dtype rounded_to, held_in;
 };
 
-// The samples [start, stop) in the order of `order`.
-Samples gather(const Dataset& data, const std::vector<std::int64_t>& order, std::int64_t start,
-               std::int64_t stop, const Precision& precision) {
-  std::vector<double> inputs;
-  std::vector<std::int64_t> labels;
-  inputs.reserve(static_cast<std::size_t>((stop - start) * data.features));
-  labels.reserve(static_cast<std::size_t>(stop - start));
-  for (std::int64_t k = start; k < stop; ++k) {
-    const std::int64_t sample = order[static_cast<std::size_t>(k)];
-    const auto row = data.inputs.begin() + sample * data.features;
-    inputs.insert(inputs.end(), row, row + data.features);
-    labels.push_back(data.labels[static_cast<std::size_t>(sample)]);
+// Memory of `count` elements that lie as the library's own do.
+template <class T>
+std::shared_ptr<T[]> aligned_memory(std::size_t count) {
+  constexpr std::align_val_t cache_line{64};
+  return {static_cast<T*>(::operator new(count * sizeof(T), cache_line)),
+          [](T* memory) { ::operator delete(memory, cache_line); }};
+}
+
+[[noreturn]] void refuse_value(const Dataset& data, std::int64_t sample, std::int64_t feature,
+                               Dtype rounded_to, const Scaling& scaling) {
+  const double value = data.inputs[static_cast<std::size_t>(sample * data.features + feature)];
+  fail(load_data, data.name, ": value ", feature + 1, " of sample ", sample + 1, ", ", exact_text(value),
+       ", is not finite in ", name_of(rounded_to), " with --scale ", scaling.name(),
+       ": it is too large, or far outside the training samples; mend it or choose another --scale");
+}
+
+template <class T>
+Tensor scaled_inputs(const Dataset& data, std::span<const std::int64_t> chosen, const Scaling& scaling,
+                     Dtype rounded_to) {
+  const auto features = static_cast<std::size_t>(data.features);
+  const std::size_t count = chosen.size() * features;
+  const std::shared_ptr<T[]> memory = aligned_memory<T>(count);
+  const bool single = rounded_to == Dtype::float32;
+  const double largest =
+      single ? double{std::numeric_limits<float>::max()} : std::numeric_limits<double>::max();
+  T* to = memory.get();
+  for (const std::int64_t sample : chosen) {
+    const double* row = data.inputs.data() + sample * data.features;
+    for (std::size_t i = 0; i < features; ++i) {
+      const double value = scaling(row[i], i);
+      if (!(std::abs(value) <= largest))
+        refuse_value(data, sample, static_cast<std::int64_t>(i), rounded_to, scaling);
+      *to++ = static_cast<T>(single ? static_cast<float>(value) : value);
+    }
   }
-  return {precision(Tensor::from(inputs, {stop - start, data.features})),
-          Tensor::from(labels, {stop - start})};
+  return Tensor::wrap(std::span<const T>(memory.get(), count),
+                      {static_cast<std::int64_t>(chosen.size()), data.features}, memory);
 }
 
 std::vector<std::int64_t> sizes_of(const TrainingData& data, const std::vector<std::int64_t>& hidden) {
@@ -91,24 +118,50 @@ double representable_momentum(double momentum) {
   return std::clamp(std::round(momentum * denominator), 1.0, denominator - 1.0) / denominator;
 }
 
+Samples scaled_samples(const Dataset& data, std::span<const std::int64_t> chosen, const Scaling& scaling,
+                       Dtype rounded_to, Dtype held_in) {
+  std::vector<std::int64_t> labels;
+  labels.reserve(chosen.size());
+  for (const std::int64_t sample : chosen) labels.push_back(data.labels[static_cast<std::size_t>(sample)]);
+  return {held_in == Dtype::float32 ? scaled_inputs<float>(data, chosen, scaling, rounded_to)
+                                    : scaled_inputs<double>(data, chosen, scaling, rounded_to),
+          Tensor::from(labels, {std::ssize(labels)})};
+}
+
 std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const TrainingOptions& options,
                                                  std::optional<Dtype> held_in) {
-  const Precision precision(options, held_in);
-  const std::int64_t validation = std::max<std::int64_t>(1, data.samples / 5);
-  const std::int64_t training = data.samples - validation;
+  std::vector<std::int64_t> all(static_cast<std::size_t>(data.samples));
+  std::iota(all.begin(), all.end(), 0);
+  return prepare_data(data, all, options, held_in);
+}
+
+std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, std::span<const std::int64_t> chosen,
+                                                 const TrainingOptions& options,
+                                                 std::optional<Dtype> held_in) {
+  const std::int64_t samples = std::ssize(chosen);
+  const std::int64_t validation = std::max<std::int64_t>(1, samples / 5);
+  const std::int64_t training = samples - validation;
   if (options.batch > training) {
     throw UsageError("--batch: must be at most the " + std::to_string(training) + " training samples (of " +
-                     std::to_string(data.samples) + " in " + data.name + "), not " +
+                     std::to_string(samples) + " in " + data.name + "), not " +
                      std::to_string(options.batch));
   }
-  const std::vector<std::int64_t> order =
-      random_permutation(data.samples, {options.seed, shuffle_stream}).to_vector<std::int64_t>();
+  std::vector<std::int64_t> order =
+      random_permutation(samples, {options.seed, shuffle_stream}).to_vector<std::int64_t>();
+  for (std::int64_t& sample : order) sample = chosen[static_cast<std::size_t>(sample)];
+  const auto split = static_cast<std::size_t>(validation);
+  const std::span<const std::int64_t> validated = std::span(order).first(split),
+                                      trained = std::span(order).subspan(split);
   TrainingData result;
   result.features = data.features;
   result.classes = data.classes;
   result.training_samples = training;
-  result.validation = gather(data, order, 0, validation, precision);
-  const Samples all = gather(data, order, validation, data.samples, precision);
+  result.scaling = Scaling(options.scale, data, trained);
+  const auto tensors_of = [&](std::span<const std::int64_t> part) {
+    return scaled_samples(data, part, result.scaling, options.dtype, held_in.value_or(options.dtype));
+  };
+  result.validation = tensors_of(validated);
+  const Samples all = tensors_of(trained);
   for (std::int64_t start = 0; start + options.batch <= training; start += options.batch) {
     const std::int64_t stop = start + options.batch;
     result.batches.push_back({slice(all.inputs, 0, start, stop), slice(all.labels, 0, start, stop)});

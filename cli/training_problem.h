@@ -14,12 +14,14 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "data.h"
 #include "hypertape/bilevel/problem.h"
 #include "hypertape/nn/layers.h"
 #include "options.h"
+#include "scaling.h"
 
 namespace hypertape {
 
@@ -34,6 +36,7 @@ struct TrainingData {
   Samples validation;
   std::int64_t training_samples = 0;
   std::int64_t features = 0, classes = 0;
+  Scaling scaling;  ///< of all inputs, fitted to the training samples
 };
 
 /// The samples are shuffled by the seed; the first fifth is the validation set, the rest is cut into
@@ -41,8 +44,18 @@ struct TrainingData {
 ///
 /// Here and below: numbers are rounded to options.dtype, and held in `held_in`, if that is given: the very
 /// numbers of a float32 problem in higher precision.
+/// Error where a number is not finite so: one far outside the training samples.
 std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, const TrainingOptions& options,
                                                  std::optional<Dtype> held_in = std::nullopt);
+
+/// The same for the samples numbered `chosen`.
+std::shared_ptr<const TrainingData> prepare_data(const Dataset& data, std::span<const std::int64_t> chosen,
+                                                 const TrainingOptions& options,
+                                                 std::optional<Dtype> held_in = std::nullopt);
+
+/// The samples numbered `chosen` as tensors, without another copy of them on the way.
+Samples scaled_samples(const Dataset& data, std::span<const std::int64_t> chosen, const Scaling& scaling,
+                       Dtype rounded_to, Dtype held_in);
 
 struct TrainingProblem {
   bilevel::Problem problem;

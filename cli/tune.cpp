@@ -50,6 +50,7 @@ Json settings_of(const Dataset& data, const TuneOptions& options, const NamedTen
   const TrainingOptions& training = options.training;
   Json settings = {{"--samples", options.samples},
                    {"--data", data_identity(data)},
+                   {"--scale", scale_names[static_cast<std::size_t>(resolved(training.scale, data))]},
                    {"--seed", training.seed},
                    {"--layers", training.layers},
                    {"--activation", nn::name_of(training.activation)},
@@ -77,6 +78,10 @@ Json settings_of(const Dataset& data, const TuneOptions& options, const NamedTen
 }
 
 void require_same(const Json& now, const Json& before, const std::string& folder) {
+  if (!before.contains("--scale"))
+    throw UsageError("--scale: the run in " + folder +
+                     " is of an earlier version, which divided all data by the largest number; give another "
+                     "--output to start again");
   for (const auto& [option, value] : now.items()) {
     const Json other = before.contains(option) ? before[option] : Json(nullptr);
     if (other == value) continue;
@@ -148,6 +153,8 @@ class Tuner {
 
   void describe(const Dataset& data) {
     result_.data_name = data.name;
+    result_.scale_text = data_.training->scaling.text();
+    result_.data_notes = data.notes;
     result_.features = data.features;
     result_.classes = data.classes;
     result_.training_samples =
@@ -364,10 +371,11 @@ class Tuner {
 
 }  // namespace
 
-TuneResult tune(const Dataset& data, const TuneOptions& options, const TuneFolder* folder,
-                Progress& progress) {
+TuneResult tune(Dataset data, const TuneOptions& options, const TuneFolder* folder, Progress& progress) {
   const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
-  return Tuner(data, options, folder, progress).run();
+  Tuner tuner(data, options, folder, progress);
+  data = {};  // the tensors hold what is needed
+  return tuner.run();
 }
 
 void write_results(const TuneResult& result, const TuneFolder& folder) {

@@ -21,6 +21,8 @@ class TuneFolder;
 
 struct TuneResult {
   std::string data_name;
+  std::string scale_text;               ///< what was done to the data
+  std::vector<std::string> data_notes;  ///< Dataset::notes
   std::int64_t features = 0, classes = 0;
   std::int64_t training_samples = 0;  ///< in whole minibatches
   std::int64_t validation_samples = 0, test_samples = 0;
@@ -56,8 +58,7 @@ inline constexpr double largest_logit = 11.0;
 /// the state there: UsageError naming the option for options or data that are not that run's. Divergence is
 /// no error: `failure` and the history say so. Error for data that do not fit the options, for a state file
 /// that cannot be read, and where the folder cannot be written; what was there is unchanged then.
-TuneResult tune(const Dataset& data, const TuneOptions& options, const TuneFolder* folder,
-                Progress& progress);
+TuneResult tune(Dataset data, const TuneOptions& options, const TuneFolder* folder, Progress& progress);
 
 /// Writes the result's files.
 void write_results(const TuneResult& result, const TuneFolder& folder);

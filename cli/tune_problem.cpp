@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "convert.h"
@@ -13,21 +14,6 @@ namespace {
 
 // Apart from the streams of training_problem.cpp.
 constexpr std::uint32_t test_stream = 3;
-
-void append_sample(Dataset& to, const Dataset& from, std::int64_t sample) {
-  const auto row = from.inputs.begin() + sample * from.features;
-  to.inputs.insert(to.inputs.end(), row, row + from.features);
-  to.labels.push_back(from.labels[static_cast<std::size_t>(sample)]);
-  ++to.samples;
-}
-
-Dataset without_samples(const Dataset& data) {
-  Dataset empty;
-  empty.features = data.features;
-  empty.classes = data.classes;
-  empty.name = data.name;
-  return empty;
-}
 
 // One element per layer -> one per parameter.
 Tensor per_parameter(const Tensor& per_layer, const nn::Mlp& net, const std::vector<Shape>& shapes) {
@@ -42,18 +28,16 @@ Tensor per_parameter(const Tensor& per_layer, const nn::Mlp& net, const std::vec
 }  // namespace
 
 TuneData split_data(const Dataset& data, const TrainingOptions& options) {
-  const std::int64_t test_samples = std::max<std::int64_t>(1, data.samples / 5);
+  const auto test_samples = static_cast<std::size_t>(std::max<std::int64_t>(1, data.samples / 5));
   const std::vector<std::int64_t> order =
       random_permutation(data.samples, {options.seed, test_stream}).to_vector<std::int64_t>();
-  Dataset test = without_samples(data), rest = without_samples(data);
-  for (std::int64_t k = 0; k < data.samples; ++k)
-    append_sample(k < test_samples ? test : rest, data, order[static_cast<std::size_t>(k)]);
+  const std::span<const std::int64_t> test = std::span(order).first(test_samples),
+                                      rest = std::span(order).subspan(test_samples);
   TuneData result;
-  result.training = prepare_data(rest, options);
-  result.test = {tensor_in(options.dtype, test.inputs, {test.samples, test.features}),
-                 Tensor::from(test.labels, {test.samples})};
-  result.test_samples = test.samples;
-  result.validation_samples = rest.samples - result.training->training_samples;
+  result.training = prepare_data(data, rest, options);
+  result.test = scaled_samples(data, test, result.training->scaling, options.dtype, options.dtype);
+  result.test_samples = std::ssize(test);
+  result.validation_samples = std::ssize(rest) - result.training->training_samples;
   return result;
 }
 

@@ -66,7 +66,9 @@ void print_header(std::ostream& out, const TuneResult& r) {
   out << "data      " << r.data_name << ", " << readable_count(r.training_samples) << " training, "
       << readable_count(r.validation_samples) << " validation and " << readable_count(r.test_samples)
       << " test samples of " << readable_count(r.features) << " values, " << readable_count(r.classes)
-      << " classes\nnet       ";
+      << " classes\n";
+  for (const std::string& note : r.data_notes) out << "          " << note << '\n';
+  out << "scale     " << r.scale_text << "\nnet       ";
   for (std::size_t i = 0; i < r.sizes.size(); ++i) out << (i ? "-" : "") << r.sizes[i];
   out << ' ' << r.activation << ", " << readable_count(r.parameters) << " parameters in " << r.dtype
       << "\nlearned   ";

@@ -333,9 +333,9 @@ Case digits(const DigitsOptions& options) {
   const std::int64_t training = options.batch * options.batches, validation = 90, steps = options.steps;
   const auto images = [&](std::int64_t first, std::int64_t count) {
     const auto begin = data.inputs.begin() + first * data.features;
-    const Tensor x =
-        Tensor::from(std::vector<double>(begin, begin + count * data.features), {count, data.features});
-    return ladder::converted(x, options.dtype);
+    std::vector<double> pixels(begin, begin + count * data.features);
+    for (double& pixel : pixels) pixel /= 16.0;
+    return ladder::converted(Tensor::from(pixels, {count, data.features}), options.dtype);
   };
   const auto labels = [&](std::int64_t first, std::int64_t count) {
     const auto begin = data.labels.begin() + first;

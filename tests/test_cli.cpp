@@ -177,10 +177,10 @@ TEST_CASE("help, version and info") {
   const Outcome help = run({"compare", "--help"});
   CHECK(help.code == 0);
   for (const char* option :
-       {"--data",   "--labels",  "--label-column", "--samples",    "--layers",  "--activation",
-        "--steps",  "--batch",   "--seed",         "--threads",    "--methods", "--groups",
-        "--format", "--rate",    "--momentum",     "--l2",         "--output",  "--optimizer",
-        "--dtype",  "--problem", "--memory",       "--fixed-point"})
+       {"--data",        "--labels", "--label-column", "--samples",    "--layers", "--activation", "--steps",
+        "--batch",       "--seed",   "--threads",      "--methods",    "--groups", "--format",     "--rate",
+        "--momentum",    "--l2",     "--output",       "--optimizer",  "--dtype",  "--problem",    "--memory",
+        "--fixed-point", "--header", "--scale",        "--data-memory"})
     CHECK(contains(help.out, option));
   CHECK(contains(run({"--help"}).out, "compare"));
   const Outcome info = run({"info"});

@@ -250,6 +250,7 @@ TEST_CASE("the split uses every validation sample once and every batch in turn")
   }
   hypertape::TrainingOptions options;
   options.batch = 10;
+  options.scale = hypertape::Scale::none;
   const auto split = hypertape::prepare_data(data, options);
   CHECK(split->training_samples == 43);
   REQUIRE(split->batches.size() == 4);
@@ -281,6 +282,7 @@ TEST_CASE("the training loss is the cross entropy plus the weight decay") {
   options.batch = 1;
   options.steps = 1;
   options.l2 = 0.3;
+  options.scale = hypertape::Scale::none;
   const auto training = hypertape::make_training_problem(hypertape::prepare_data(data, options), options);
   const hypertape::NamedTensors h = training.problem.prepare(training.hyperparameters);
   using hypertape::Tensor;

@@ -247,9 +247,9 @@ TEST_CASE("compare: new options reach their settings, and Adam has a rate of its
 
 TEST_CASE("compare: a combination without sense is bad usage that names the option") {
   const std::vector<Words> only_nets = {
-      {"--data", "x"},        {"--samples", "9"},      {"--layers", "4"},     {"--activation", "relu"},
-      {"--batch", "5"},       {"--rate", "0.1"},       {"--momentum", "0.5"}, {"--l2", "0.1"},
-      {"--groups", "log_l2"}, {"--optimizer", "adam"}, {"--dtype", "float32"}};
+      {"--data", "x"},        {"--samples", "9"},      {"--layers", "4"},      {"--activation", "relu"},
+      {"--batch", "5"},       {"--rate", "0.1"},       {"--momentum", "0.5"},  {"--l2", "0.1"},
+      {"--groups", "log_l2"}, {"--optimizer", "adam"}, {"--dtype", "float32"}, {"--scale", "none"}};
   for (const Words& words : only_nets) {
     const Outcome outcome = run({"compare", "--problem", "ridge", words[0], words[1]});
     CHECK(outcome.code == 2);
@@ -278,10 +278,10 @@ TEST_CASE("compare: the reports name problem, optimizer and dtype") {
   };
   CHECK(contains(with("json"), "\"optimizer\": \"adam\""));
   CHECK(contains(with("json"), "\"dtype\": \"float32\""));
-  CHECK(with("csv").ends_with(",net,adam,float32\n"));
+  CHECK(with("csv").ends_with(",net,adam,float32,max\n"));
   CHECK(contains(with("table"), "2 steps of Adam, batch 10"));
   const Outcome closed =
       run({"compare", "--problem", "quadratic", "--methods", "unrolled", "--format", "csv"});
   CHECK(closed.code == 0);
-  CHECK(closed.out.ends_with(",exact,quadratic,sgd,float64\n"));
+  CHECK(closed.out.ends_with(",exact,quadratic,sgd,float64,\n"));
 }

@@ -25,7 +25,7 @@ TEST_CASE("IDX: images and labels are read, compressed or not, wherever the labe
     CHECK(data.samples == 3);
     CHECK(data.features == 2);
     CHECK(data.classes == 3);
-    CHECK(data.inputs == Values{0, 0x33 / 255.0, 0x66 / 255.0, 0x99 / 255.0, 0xCC / 255.0, 1});
+    CHECK(data.inputs == Values{0, 0x33, 0x66, 0x99, 0xCC, 0xFF});
     CHECK(data.labels == Labels{1, 0, 2});
   };
   const std::string plain = folder.write("a-images-idx3-ubyte", images_bytes);
@@ -41,19 +41,20 @@ TEST_CASE("IDX: images and labels are read, compressed or not, wherever the labe
   check(read_data(mixed));
 
   const std::string elsewhere = folder.write("pictures.bin", images_bytes);
-  check(read_data(elsewhere, folder.write_gz("answers", labels_bytes)));
+  check(read_data(elsewhere, {.labels = folder.write_gz("answers", labels_bytes)}));
 
-  const Dataset limited = read_data(plain, std::nullopt, std::nullopt, 2);
+  const Dataset limited = read_data(plain, {.samples = 2});
   CHECK(limited.samples == 2);
   CHECK(limited.labels == Labels{1, 0});
-  CHECK(limited.inputs == Values{0, 1.0 / 3, 2.0 / 3, 1});
+  CHECK(limited.inputs == Values{0, 0x33, 0x66, 0x99});
 }
 
 TEST_CASE("IDX: samples may have one dimension, or three") {
   const DataFolder folder;
   const std::string labels = folder.write("labels", labels_bytes);
-  CHECK(read_data(folder.write("rows", idx({3, 2}, "abcdef")), labels).features == 2);
-  CHECK(read_data(folder.write("colour", idx({3, 1, 2, 3}, std::string(18, 'x'))), labels).features == 6);
+  CHECK(read_data(folder.write("rows", idx({3, 2}, "abcdef")), {.labels = labels}).features == 2);
+  CHECK(read_data(folder.write("colour", idx({3, 1, 2, 3}, std::string(18, 'x'))), {.labels = labels})
+            .features == 6);
 }
 
 TEST_CASE("IDX: damaged images are refused") {
@@ -61,7 +62,7 @@ TEST_CASE("IDX: damaged images are refused") {
   const std::string labels = folder.write("labels", labels_bytes);
   const auto error = [&](std::string_view bytes) {
     const std::string path = folder.write("images-idx3-ubyte", bytes);
-    return error_of(folder, [&] { read_data(path, labels); });
+    return error_of(folder, [&] { read_data(path, {.labels = labels}); });
   };
   const std::string at = "[load data] images-idx3-ubyte: ";
   CHECK(error("\x89PNG") ==
@@ -90,7 +91,7 @@ TEST_CASE("IDX: huge declared sizes are refused before memory is reserved") {
   const DataFolder folder;
   const std::string labels = folder.write("labels", labels_bytes);
   const auto error = [&](const std::string& path) {
-    return error_of(folder, [&] { read_data(path, labels); });
+    return error_of(folder, [&] { read_data(path, {.labels = labels}); });
   };
   CHECK(error(folder.write("i", idx({0xFFFFFFFF, 1024, 1024}, "abc"))) ==
         "[load data] i: declares 4294967295 x 1048576 bytes, but at most 3 follow; the file is truncated or "
@@ -113,7 +114,7 @@ TEST_CASE("IDX: missing, wrong or mismatched labels are refused") {
   const std::string images = folder.write("x-images-idx3-ubyte.gz", "");
   folder.write_gz("x-images-idx3-ubyte.gz", images_bytes);
   const auto error = [&](const std::optional<std::string>& labels) {
-    return error_of(folder, [&] { read_data(images, labels); });
+    return error_of(folder, [&] { read_data(images, {.labels = labels}); });
   };
   CHECK(error(std::nullopt) ==
         "[load data] x-images-idx3-ubyte.gz: its labels file is missing: there is neither "

@@ -25,6 +25,9 @@ Comparison example() {
   comparison.problem = "net";
   comparison.optimizer = "sgd";
   comparison.data_name = "digits";
+  comparison.scale = "max";
+  comparison.scale_text = "max: all values over the largest of the training samples, 16";
+  comparison.data_notes = {"column 1 has no name"};
   comparison.features = 64;
   comparison.classes = 10;
   comparison.training_samples = 1438;
@@ -63,14 +66,17 @@ TEST_CASE("the JSON report has exactly the documented keys, in order, and null f
   const auto json = nlohmann::ordered_json::parse(hypertape::json_report(example()));
   Words top;
   for (const auto& [key, value] : json.items()) top.push_back(key);
-  CHECK(top ==
-        Words{"problem", "optimizer", "training_run_seconds", "steps", "dtype", "threads", "rows", "plan"});
+  CHECK(top == Words{"problem", "optimizer", "data", "training_run_seconds", "steps", "dtype", "threads",
+                     "rows", "plan"});
   CHECK(json["plan"].is_null());
   CHECK(json["training_run_seconds"] == 0.125);
   CHECK(json["problem"] == "net");
   CHECK(json["optimizer"] == "sgd");
   CHECK(json["steps"] == 100);
   CHECK(json["dtype"] == "float64");
+  CHECK(json["data"]["name"] == "digits");
+  CHECK(json["data"]["scale"] == "max");
+  CHECK(json["data"]["notes"] == nlohmann::ordered_json{"column 1 has no name"});
   CHECK(json["threads"] == 2);
   REQUIRE(json["rows"].size() == 4);
   for (const auto& row : json["rows"]) {
@@ -90,11 +96,11 @@ TEST_CASE("the CSV report has the same columns, empty for what is not defined, a
   REQUIRE(lines.size() == 5);
   std::string header;
   for (const std::string& key : keys) header += (header.empty() ? "" : ",") + key;
-  CHECK(lines[0] == header + ",problem,optimizer,dtype");
-  CHECK(lines[1] == "unrolled,,log_rates,0,1,0.5,4,100,100,209200000,exact,net,sgd,float64");
-  CHECK(lines[3] == "reversible,,log_rates,1.5e-10,0.99,0.75,6,200,100,5400000,exact,net,sgd,float64");
+  CHECK(lines[0] == header + ",problem,optimizer,dtype,scale");
+  CHECK(lines[1] == "unrolled,,log_rates,0,1,0.5,4,100,100,209200000,exact,net,sgd,float64,max");
+  CHECK(lines[3] == "reversible,,log_rates,1.5e-10,0.99,0.75,6,200,100,5400000,exact,net,sgd,float64,max");
   CHECK(lines[4] ==
-        "forward,2 directions,momenta,,,,,,,,\"diverged at step 3, \"\"late\"\"\",net,sgd,float64");
+        "forward,2 directions,momenta,,,,,,,,\"diverged at step 3, \"\"late\"\"\",net,sgd,float64,max");
 }
 
 TEST_CASE("numbers in CSV read back as the same bits") {
@@ -102,6 +108,13 @@ TEST_CASE("numbers in CSV read back as the same bits") {
   comparison.rows.resize(1);
   comparison.rows[0].cosine = 0.1 + 0.2;
   CHECK(lines_of(hypertape::csv_report(comparison))[1].find("0.30000000000000004") != std::string::npos);
+}
+
+TEST_CASE("the table says what was done to the data, and what reading it decided") {
+  const std::string table = hypertape::table_report(example());
+  CHECK(table.find(
+            "\n          column 1 has no name\nscale     max: all values over the largest of the training "
+            "samples, 16\nnet ") != std::string::npos);
 }
 
 TEST_CASE("the table is aligned and says a method's cost once") {

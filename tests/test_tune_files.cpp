@@ -191,6 +191,7 @@ TEST_CASE("options and data that are not those of the run are bad usage, named, 
       {{"--outer-beta1", "0.8"}, "--outer-beta1: the run in "},
       {{"--outer-beta2", "0.99"}, "--outer-beta2: the run in "},
       {{"--samples", "131"}, "--samples: the run in "},
+      {{"--scale", "standard"}, "--scale: the run in "},
       {{"--data", (folder / "data.csv").string(), "--batch", "2"}, "--data: the run in "},
       {{"--start", (folder / "o" / "hyperparameters.npz").string()}, "--start: the run in "},
       {{"--outer-steps", "5"}, "--outer-steps: the run in "}};
@@ -378,9 +379,10 @@ TEST_CASE("bad values of tune's options are bad usage, and the message names the
   check_error(run({"tune", "--baseline=3"}), 2, "--baseline: takes no value");
   const Outcome help = run({"tune", "--help"});
   CHECK(help.code == 0);
-  for (const char* option : {"--data",      "--samples",     "--layers",     "--steps",       "--batch",
-                             "--seed",      "--rate",        "--momentum",   "--l2",          "--groups",
-                             "--penalties", "--outer-steps", "--outer-rate", "--outer-beta1", "--outer-beta2",
-                             "--method",    "--baseline",    "--start",      "--threads",     "--output"})
+  for (const char* option :
+       {"--data",       "--samples",     "--layers",      "--steps",  "--batch",      "--seed",
+        "--rate",       "--momentum",    "--l2",          "--groups", "--penalties",  "--outer-steps",
+        "--outer-rate", "--outer-beta1", "--outer-beta2", "--method", "--baseline",   "--start",
+        "--threads",    "--output",      "--scale",       "--header", "--data-memory"})
     CHECK(contains(help.out, option));
 }

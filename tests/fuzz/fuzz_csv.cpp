@@ -11,14 +11,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace hypertape;
   using fuzzing::require;
   fuzzing::Input input(data, size);
-  // First byte: whether the label's column is named, and how many samples are wanted.
+  // First byte: whether the label's column is named, how many samples are wanted, whether there is a header.
   const std::uint8_t choice = input.byte();
-  const std::optional<std::string> column = choice & 1 ? std::optional<std::string>("y") : std::nullopt;
   const std::int64_t wanted = choice >> 1 & 7;
+  ReadOptions options{.header = static_cast<CsvHeader>((choice >> 4) % 3), .samples = wanted};
+  if (choice & 1) options.label_column = "y";
   const std::string_view text = input.rest();
   try {
     MemoryReader file(text, "fuzz.csv");
-    const LabelledRows rows = read_csv(file, column, wanted);
+    const LabelledRows rows = read_csv(file, options);
     const auto count = static_cast<std::int64_t>(rows.labels.size());
     require(count >= 1 && rows.features >= 1, "there is at least one sample of one value");
     require(rows.values.size() == rows.labels.size() * static_cast<std::size_t>(rows.features),
