@@ -182,7 +182,10 @@ TEST_CASE("chapter: conjugate gradients by hand, and at a saddle") {
   CHECK(two.iterations == 2);
   CHECK(std::abs(two.x[0].to_vector<double>()[0] - 2.0 / 3.0) <= 1e-15);
   CHECK(std::abs(two.x[0].to_vector<double>()[1] + 1.0 / 3.0) <= 1e-15);
-  for (const char* text : {"x = (0.5, 0)", "relative residual 0.5", "(2/3, -1/3)", "= -72", "`(0.5, -1)`"})
+  CHECK(two.smallest_eigenvalue == doctest::Approx(1.0).epsilon(0.02));
+  CHECK(two.largest_eigenvalue == doctest::Approx(3.0).epsilon(0.02));
+  for (const char* text : {"x = (0.5, 0)", "relative residual 0.5", "(2/3, -1/3)", "= -72", "`(0.5, -1)`",
+                           "`(2 1; 1 2)`, with eigenvalues 1 and 3"})
     CHECK(contains(chapter(), text));
 
   const TensorList c = {Tensor::from({1.0, 1.0})};

@@ -9,6 +9,7 @@
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
+#include "linear_operator.h"
 
 namespace hypertape::bilevel::detail {
 namespace {
@@ -177,15 +178,24 @@ Tensor inverse_hessian(const InnerLossPointer& inner, const PlainSolver& solver,
 }
 
 ImplicitRule rule_of(Inverse inverse) {
+  // All is linear in u: with |u| near 1 on the way, what is in between fits into the dtype wherever the
+  // Hessian does, and the scales of the two losses may be far apart.
   ImplicitRule rule;
   rule.pull = [inverse](const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
                         const Tensor& w_bar, const std::vector<bool>& needed) {
-    return negated(inner->mixed(w, h, inverse(inner, w, h, w_bar), needed));
+    const int exponent = Scaled::exponent_of({w_bar});
+    TensorList gradients =
+        negated(inner->mixed(w, h, inverse(inner, w, h, shifted({w_bar}, -exponent).front()), needed));
+    for (Tensor& each : gradients)
+      if (each.defined()) each = shifted({each}, exponent).front();
+    return gradients;
   };
   rule.push = [inverse](const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
                         const TensorList& h_dot) {
     const Tensor right = jvp([&](const TensorList& x) { return inner->gradient(w, x); }, h, h_dot).second;
-    return right.defined() ? negate(inverse(inner, w, h, right)) : Tensor();
+    if (!right.defined()) return right;
+    const int exponent = Scaled::exponent_of({right});
+    return negate(shifted({inverse(inner, w, h, shifted({right}, -exponent).front())}, exponent).front());
   };
   return rule;
 }

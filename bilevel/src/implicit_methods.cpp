@@ -96,6 +96,9 @@ class ImplicitMethod : public detail::Method {
       case LinearStatus::not_finite:
         result.message = "the linear system led to numbers that are not finite: " + reached_by(record);
         return;
+      case LinearStatus::out_of_range:
+        result.message = "the linear system's solution does not fit into the dtype: scale a loss";
+        return;
       case LinearStatus::not_converged:
         result.message = "the linear system is not solved: " + reached_by(record);
         return;
@@ -240,10 +243,11 @@ ImplicitNormalCg::operator Estimator() const {
 ImplicitDense::operator Estimator() const {
   require_tolerance("implicit-dense", inner_tolerance);
   if (most_parameters < 1) fail("implicit-dense", "most_parameters is ", most_parameters);
-  const std::int64_t most = most_parameters;
+  if (!(tolerance >= 0.0)) fail("implicit-dense", "tolerance is ", tolerance);
+  const DenseOptions options{tolerance, most_parameters};
   return make<ImplicitMethod>("implicit-dense", "",
-                              solving([most](const LinearMap& hessian, const TensorList& u) {
-                                return dense_solve(hessian, u, most);
+                              solving([options](const LinearMap& hessian, const TensorList& u) {
+                                return dense_solve(hessian, u, options);
                               }),
                               inner_tolerance);
 }
@@ -254,7 +258,8 @@ ImplicitNeumann::operator Estimator() const {
   if (terms < 0) fail("implicit-neumann", "terms is ", terms);
   if (!(momentum >= 0.0 && momentum < 1.0))
     fail("implicit-neumann", "momentum ", momentum, " is not in [0, 1)");
-  const NeumannOptions options{rate, terms, momentum, 1e-12};
+  if (!(tolerance >= 0.0)) fail("implicit-neumann", "tolerance is ", tolerance);
+  const NeumannOptions options{rate, terms, momentum, tolerance};
   std::string setting = counted(terms, "term") + ", rate " + text_of(rate);
   if (momentum != 0.0) setting += ", momentum " + text_of(momentum);
   // The series itself is recorded where it is differentiated: its derivatives are those of the series.

@@ -1,24 +1,25 @@
-// The iterative solvers.
+// Conjugate gradients, on A x = b and on its normal equations.
 #include "hypertape/bilevel/linear.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "hypertape/autodiff/ops.h"
+#include "aside.h"
 #include "hypertape/core/error.h"
 #include "linear_operator.h"
-#include "node.h"
-#include "series_term.h"
+#include "spectrum.h"
 
 namespace hypertape::bilevel {
 namespace {
 
+using detail::Aside;
+using detail::Curvatures;
 using detail::inner_product;
 using detail::norm;
 using detail::Operator;
 using detail::plus;
+using detail::RitzValues;
 using detail::Scaled;
-using detail::times;
 
 void check(const char* operation, const TensorList& b, const CgOptions& options) {
   if (!(options.tolerance >= 0.0)) fail(operation, "tolerance is ", options.tolerance);
@@ -52,60 +53,60 @@ class Iterates {
     return residual <= tolerance_;
   }
   /// The recursion's residual drifts from the truth: b - A x is computed once more. If that is too large, the
-  /// iteration starts afresh from it, unless the last fresh start gained nothing.
-  bool holds(Operator& apply, TensorList& r) {
+  /// iteration starts afresh from it. Once a fresh start gains nothing, rounding has the last word, and the
+  /// tolerance is one of the backward error: no x can have a smaller residual than |A| |x| times a rounding.
+  bool holds(Operator& apply, TensorList& r, const Curvatures& curvatures) {
     r = plus(b_.vector(), -1.0, apply(x_));
     const double residual = norm(r) / b_.size();
     solution_.residuals.back() = residual;
     stagnates_ = !(residual < 0.5 * last_true_);
-    last_true_ = best_residual_ = residual;
-    best_ = x_;
-    return residual <= tolerance_;
+    if (!(residual > last_true_)) {
+      last_true_ = residual;
+      true_ = x_;
+    }
+    best_residual_ = last_true_;
+    best_ = true_;
+    if (residual <= tolerance_) return true;
+    return stagnates_ && backward_error(best_, best_residual_, curvatures.largest()) <= tolerance_;
   }
   bool stagnates() const noexcept { return stagnates_; }
-  /// Ends the iteration: the best iterate.
-  void finish(LinearStatus status, const Operator& apply) {
+  /// Ends the iteration: the best iterate. `largest` and `smallest` are those of the normalised A.
+  void finish(LinearStatus status, const Operator& apply, double largest, double smallest) {
+    // Found by dividing by a rounding error, before |A| was known.
+    if (status == LinearStatus::converged && best_residual_ > tolerance_ &&
+        smallest <= detail::attainable(0.0, best_) * largest)
+      status = LinearStatus::singular;
     solution_.status = status;
-    solution_.x = b_.restored(status == LinearStatus::converged ? x_ : best_);
+    const TensorList& x = best_;
+    if (!b_.restore(x, apply.exponent(), solution_.x) && status == LinearStatus::converged)
+      solution_.status = LinearStatus::out_of_range;
     solution_.products = apply.products();
+    solution_.backward_error = backward_error(x, best_residual_, largest);
+    if (!(largest > 0.0 && smallest > 0.0 && std::isfinite(largest))) return;
+    solution_.largest_eigenvalue = std::ldexp(largest, apply.exponent());
+    solution_.smallest_eigenvalue = std::ldexp(smallest, apply.exponent());
+    solution_.error = best_residual_ * b_.size() / (smallest * norm(x));
   }
 
  private:
+  double backward_error(const TensorList& x, double residual, double largest) const {
+    return residual / (largest * norm(x) / b_.size() + 1.0);
+  }
+
   const Scaled& b_;
   double tolerance_, best_residual_ = 1.0, last_true_ = 1e300;
   bool stagnates_ = false;
-  TensorList x_, best_;
+  TensorList x_, best_, true_;  ///< true_: whose residual was computed, with the smallest
   LinearSolution& solution_;
-};
-
-// Sees |A| from below, and with it which p'Ap are zero but for rounding.
-class Curvatures {
- public:
-  /// p'Ap, exactly 0 if it vanishes.
-  double along(const TensorList& p, const TensorList& ap) {
-    const double length = norm(p), curvature = inner_product(p, ap);
-    if (length == 0.0) return 0.0;
-    largest_ = std::max(largest_, norm(ap) / length);
-    return std::abs(curvature) <= detail::attainable(0.0, p) * largest_ * length * length ? 0.0 : curvature;
-  }
-  /// Whether x'Ax of a term is negative beyond its rounding.
-  bool negative(const detail::SeriesTerm& term, double rounding) {
-    largest_ = std::max(largest_, term.stretch);
-    return term.cosine * term.stretch < -rounding * largest_;
-  }
-  /// The largest |A p| / |p|.
-  double largest() const noexcept { return largest_; }
-
- private:
-  double largest_ = 0.0;
 };
 
 }  // namespace
 
-LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
-  constexpr const char* name = "conjugate_gradient";
+LinearSolution detail::solve_definite(const char* name, const LinearMap& a, const TensorList& b,
+                                      const CgOptions& options, Aside* aside) {
   check(name, b, options);
   Operator apply(name, a, options.damping);
+  apply.normalise();
   LinearSolution solution;
   const Scaled right(b);
   if (right.is_settled(solution)) return solution;
@@ -114,6 +115,7 @@ LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const
   double rr = inner_product(r, r);
   LinearStatus status = LinearStatus::not_converged;
   Curvatures curvatures;
+  RitzValues ritz;
   while (solution.iterations < options.iterations) {
     const TensorList ap = apply(p);
     const double curvature = curvatures.along(p, ap);
@@ -121,36 +123,34 @@ LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const
       status = LinearStatus::not_finite;
       break;
     }
-    if (curvature == 0.0) {
-      status = LinearStatus::singular;
-      break;
-    }
-    if (curvature < 0.0) {
-      status = LinearStatus::negative_curvature;
-      solution.indefinite = true;
+    if (curvature <= 0.0) {
+      solution.indefinite = curvatures.confirms(curvature / inner_product(p, p), p, apply);
+      status = solution.indefinite ? LinearStatus::negative_curvature : LinearStatus::singular;
       break;
     }
     const double length = rr / curvature;
     iterates.move(length, p);
+    if (aside) aside->follow(p, ap, p, curvature);
     r = plus(r, -length, ap);
     const bool restarts = iterates.claims(r);
-    if (restarts && iterates.holds(apply, r)) {
-      status = LinearStatus::converged;
-      break;
-    }
-    if (iterates.stagnates()) break;
-    const double next = inner_product(r, r);
+    if (restarts && iterates.holds(apply, r, curvatures)) status = LinearStatus::converged;
+    const bool ends = status == LinearStatus::converged || iterates.stagnates();
+    const double next = ends ? 0.0 : inner_product(r, r);
+    ritz.add(length, restarts ? 0.0 : next / rr);
+    if (ends) break;
     p = restarts ? r : plus(r, next / rr, p);
     rr = next;
   }
-  iterates.finish(status, apply);
+  iterates.finish(status, apply, std::max(curvatures.largest(), ritz.largest()), ritz.smallest());
+  if (aside) aside->finish(apply.exponent());
   return solution;
 }
 
-LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
-  constexpr const char* name = "normal_conjugate_gradient";
+LinearSolution detail::solve_normal(const char* name, const LinearMap& a, const TensorList& b,
+                                    const CgOptions& options, Aside* aside) {
   check(name, b, options);
   Operator apply(name, a, options.damping);
+  apply.normalise();
   LinearSolution solution;
   const Scaled right(b);
   if (right.is_settled(solution)) return solution;
@@ -160,6 +160,7 @@ LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b
   double ss = inner_product(s, s);
   Curvatures curvatures;
   curvatures.along(r, s);
+  RitzValues squares;  // of A A
   LinearStatus status = LinearStatus::not_converged;
   while (solution.iterations < options.iterations) {
     // A r = 0 but for rounding: what is left of b is out of A's reach.
@@ -173,93 +174,34 @@ LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b
       status = LinearStatus::not_finite;
       break;
     }
-    if (curvature < 0.0) solution.indefinite = true;
+    if (curvature < 0.0 && !solution.indefinite)
+      solution.indefinite = curvatures.confirms(curvature / inner_product(p, p), p, apply);
     const double length = ss / qq;
     iterates.move(length, p);
+    if (aside) aside->follow(p, q, q, qq);
     r = plus(r, -length, q);
     const bool restarts = iterates.claims(r);
-    if (restarts && iterates.holds(apply, r)) {
-      status = LinearStatus::converged;
-      break;
-    }
-    if (iterates.stagnates()) break;
-    s = apply(r);
-    const double next = inner_product(s, s);
+    if (restarts && iterates.holds(apply, r, curvatures)) status = LinearStatus::converged;
+    const bool ends = status == LinearStatus::converged || iterates.stagnates();
+    if (!ends) s = apply(r);
+    const double next = ends ? 0.0 : inner_product(s, s);
+    squares.add(length, restarts ? 0.0 : next / ss);
+    if (ends) break;
     p = restarts ? s : plus(s, next / ss, p);
     ss = next;
   }
-  iterates.finish(status, apply);
+  iterates.finish(status, apply, std::max(curvatures.largest(), std::sqrt(squares.largest())),
+                  std::sqrt(squares.smallest()));
+  if (aside) aside->finish(apply.exponent());
   return solution;
 }
 
-namespace {
-
-TensorList plain(TensorList list) {
-  for (Tensor& each : list) each = stop_gradient(each);
-  return list;
+LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
+  return detail::solve_definite("conjugate_gradient", a, b, options, nullptr);
 }
 
-// Without momentum the residuals are powers of I - rate A applied to b: once they grow, they grow for ever.
-// With momentum they may rise for a while first, so that halves of the history are compared.
-bool grows(const std::vector<double>& residuals, double momentum) {
-  if (residuals.empty()) return false;
-  if (momentum == 0.0) {
-    const double before = residuals.size() > 1 ? residuals[residuals.size() - 2] : 1.0;
-    return residuals.back() > (1.0 + 1e-6) * before;
-  }
-  constexpr std::size_t enough = 12;
-  if (residuals.size() < enough) return false;
-  const auto middle = residuals.begin() + static_cast<std::ptrdiff_t>(residuals.size() / 2);
-  return *std::max_element(middle, residuals.end()) > *std::max_element(residuals.begin(), middle);
-}
-
-bool is_differentiated(const TensorList& list) {
-  return std::any_of(list.begin(), list.end(),
-                     [](const Tensor& each) { return hypertape::detail::links_of(each).any(); });
-}
-
-}  // namespace
-
-LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const NeumannOptions& options) {
-  constexpr const char* name = "neumann_series";
-  if (!(options.rate > 0.0 && std::isfinite(options.rate)))
-    fail(name, "rate is ", options.rate, "; it must be positive, e.g. the learning rate of the training");
-  if (options.terms < 0) fail(name, "terms is ", options.terms);
-  if (!(options.momentum >= 0.0 && options.momentum < 1.0))
-    fail(name, "momentum ", options.momentum, " is not in [0, 1)");
-  if (!(options.tolerance >= 0.0)) fail(name, "tolerance is ", options.tolerance);
-  detail::require_vector(name, b);
-  LinearSolution solution;
-  const double size = norm(b);
-  Operator apply(name, a, 0.0, true);
-  Curvatures curvatures;
-  TensorList step = times(b, options.rate);
-  solution.x = step;
-  for (; solution.iterations < options.terms; ++solution.iterations) {
-    const TensorList ax = apply(solution.x);
-    detail::SeriesTerm term = detail::series_term(plain(solution.x), plain(ax), plain(b), plain(step),
-                                                  options.rate, options.momentum);
-    if (curvatures.negative(term, detail::attainable(0.0, b))) solution.indefinite = true;
-    solution.residuals.push_back(size > 0.0 ? term.residual / size : 0.0);
-    if (!is_differentiated(ax) && !is_differentiated(solution.x) && !is_differentiated(b)) {
-      step = std::move(term.step);
-      solution.x = std::move(term.x);
-      continue;
-    }
-    const TensorList r = plus(b, -1.0, ax);
-    step = options.momentum == 0.0 ? times(r, options.rate)
-                                   : plus(times(step, options.momentum), options.rate, r);
-    solution.x = plus(solution.x, 1.0, step);
-  }
-  solution.products = apply.products();
-  const double tolerance = detail::attainable(options.tolerance, b);
-  if (!std::isfinite(norm(solution.x)))
-    solution.status = LinearStatus::not_finite;
-  else if (size == 0.0 || (!solution.residuals.empty() && solution.residuals.back() <= tolerance))
-    solution.status = LinearStatus::converged;
-  else if (grows(solution.residuals, options.momentum))
-    solution.status = LinearStatus::diverging;
-  return solution;
+LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
+  return detail::solve_normal("normal_conjugate_gradient", a, b, options, nullptr);
 }
 
 }  // namespace hypertape::bilevel

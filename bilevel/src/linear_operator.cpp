@@ -26,6 +26,8 @@ std::string_view name_of(LinearStatus status) noexcept {
       return "singular";
     case LinearStatus::not_finite:
       return "not finite";
+    case LinearStatus::out_of_range:
+      return "out of range";
   }
   return "unknown";
 }
@@ -149,19 +151,18 @@ TensorList Operator::operator()(const TensorList& x) {
     if (y[i].shape() != x[i].shape() || y[i].dtype() != x[i].dtype())
       fail(operation_, "the operator turned tensor ", i, " from ", x[i].dtype(), " ", x[i].shape(), " into ",
            y[i].dtype(), " ", y[i].shape());
-  return damping_ == 0.0 ? y : plus(y, damping_, x);
+  if (damping_ != 0.0) y = plus(y, damping_, x);
+  if (!normalises_) return y;
+  constexpr int harmless = 8;
+  if (products_ == 1) {
+    const double stretch = norm(y) / norm(x);
+    if (stretch > 0.0 && std::isfinite(stretch) && std::abs(std::ilogb(stretch)) > harmless)
+      exponent_ = std::ilogb(stretch);
+  }
+  return shifted(y, -exponent_);
 }
 
-Scaled::Scaled(const TensorList& b) : original_(norm(b)), size_(original_), scaled_(b) {
-  constexpr int harmless = 30;
-  if (original_ == 0.0 || !std::isfinite(original_) || std::abs(std::ilogb(original_)) <= harmless) return;
-  exponent_ = std::ilogb(original_);
-  scaled_ = shifted(b, -exponent_);
-  size_ = norm(scaled_);
-}
-
-// In steps that every dtype can represent.
-TensorList Scaled::shifted(const TensorList& x, int exponent) {
+TensorList shifted(const TensorList& x, int exponent) {
   constexpr int largest = 60;
   TensorList result = x;
   while (exponent != 0) {
@@ -170,6 +171,29 @@ TensorList Scaled::shifted(const TensorList& x, int exponent) {
     exponent -= step;
   }
   return result;
+}
+
+namespace {
+int excess(double size) {
+  constexpr int harmless = 30;
+  return size > 0.0 && std::isfinite(size) && std::abs(std::ilogb(size)) > harmless ? std::ilogb(size) : 0;
+}
+}  // namespace
+
+int Scaled::exponent_of(const TensorList& b) { return excess(norm(b)); }
+
+Scaled::Scaled(const TensorList& b)
+    : original_(norm(b)), size_(original_), exponent_(excess(original_)), scaled_(shifted(b, -exponent_)) {
+  if (exponent_ != 0) size_ = norm(scaled_);
+}
+
+bool Scaled::restore(const TensorList& x, int a_exponent, TensorList& restored) const {
+  const int exponent = exponent_ - a_exponent;
+  restored = shifted(x, exponent);
+  if (exponent == 0) return true;
+  constexpr double digits = 1e-3;  // those that vanishing elements may cost
+  const double size = norm(x);
+  return size == 0.0 || std::abs(std::ldexp(norm(restored), -exponent) / size - 1.0) < digits;
 }
 
 bool Scaled::is_settled(LinearSolution& solution) const {

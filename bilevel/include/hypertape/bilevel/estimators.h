@@ -117,6 +117,7 @@ struct ImplicitNormalCg {
 /// small problems.
 struct ImplicitDense {
   std::int64_t most_parameters = 3000;  ///< more are refused
+  double tolerance = 1e-12;             ///< of the backward error
   double inner_tolerance = 1e-8;
   HYPERTAPE_API operator Estimator() const;
 };
@@ -128,6 +129,7 @@ struct ImplicitNeumann {
   std::int64_t terms = 20;
   double rate = 0.0;  ///< must be given, e.g. the learning rate of the training
   double momentum = 0.0;
+  double tolerance = 1e-12;  ///< of the relative residual: what counts as converged; all terms are made
   double inner_tolerance = 1e-8;
   HYPERTAPE_API operator Estimator() const;
 };

@@ -5,13 +5,16 @@
 //     if (solution.status != bilevel::LinearStatus::converged) ...  // solution.residuals: how far it got
 //
 // Vectors are lists of tensors of one dtype; residuals are |b - A x| / |b| (with damping, of the damped
-// system). A tolerance below 16 roundings of the dtype counts as that. A right-hand side of zero has the
-// solution zero, converged, without a product. Only neumann_series is differentiable; the others refuse a
-// system that depends on a variable being differentiated.
+// system). A tolerance below 16 roundings of the dtype counts as that. Where rounding ends all progress
+// before that, since |A| |x| is much larger than |b|, the tolerance is one of the backward error. A
+// right-hand side of zero has the solution zero, converged, without a product. Powers of two are taken out of
+// A and b, so that their scales do not matter as long as x fits into the dtype. Only neumann_series is
+// differentiable; the others refuse a system that depends on a variable being differentiated.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -56,12 +59,13 @@ HYPERTAPE_API CurvatureOperator gauss_newton_operator(std::function<TensorList(c
                                                       const TensorList& w);
 
 enum class LinearStatus : std::uint8_t {
-  converged,           ///< the residual is below the tolerance
+  converged,           ///< the residual, or the backward error, is below the tolerance: not the error of x
   not_converged,       ///< iterations or terms were used up, or rounding stopped progress, first
   negative_curvature,  ///< a direction p with p'Ap < 0 stopped the solver: A is not positive definite
   diverging,           ///< a series whose terms grow: an eigenvalue of I - rate A lies outside [-1, 1]
   singular,            ///< A has no inverse, up to rounding
-  not_finite           ///< the operator returned infinite or NaN elements, or the numbers overflowed
+  not_finite,          ///< the operator returned infinite or NaN elements, or the numbers overflowed
+  out_of_range         ///< solved, but the dtype is too narrow for x, which overflows or vanishes
 };
 HYPERTAPE_API std::string_view name_of(LinearStatus status) noexcept;
 
@@ -76,10 +80,24 @@ struct LinearSolution {
   std::vector<double> residuals;
   std::int64_t iterations = 0;
   std::int64_t products = 0;  ///< with A
+  /// |b - A x| / (|A| |x| + |b|): the smallest relative change of A and b for which x is exact (Rigal and
+  /// Gaches 1967). NaN if it was not looked at.
+  double backward_error = std::numeric_limits<double>::quiet_NaN();
+  /// The largest and the smallest of A's eigenvalues in size that the solver met (with damping, of the damped
+  /// A): estimates from inside, |A| being at least the one, and the smallest at most the other. By Ritz
+  /// values from conjugate gradients, power iterations from a factorisation, and |A x| / |x| from a series.
+  /// What b has no part of is seen by the factorisation alone. NaN if nothing was seen.
+  double largest_eigenvalue = std::numeric_limits<double>::quiet_NaN();
+  double smallest_eigenvalue = std::numeric_limits<double>::quiet_NaN();
+  /// |b - A x| / (smallest |x|): about the relative error of x. It takes the smallest for granted, and is too
+  /// small where that is too large.
+  double error = std::numeric_limits<double>::quiet_NaN();
+  /// largest over smallest: the condition number, or less.
+  double condition() const noexcept { return largest_eigenvalue / smallest_eigenvalue; }
 };
 
 struct CgOptions {
-  double tolerance = 1e-12;  ///< of the relative residual
+  double tolerance = 1e-12;  ///< of the relative residual; where rounding forbids that, of the backward error
   std::int64_t iterations = 1000;
   double damping = 0.0;  ///< solves (A + damping I) x = b
 };
@@ -105,9 +123,15 @@ struct NeumannOptions {
 HYPERTAPE_API LinearSolution neumann_series(const LinearMap& a, const TensorList& b,
                                             const NeumannOptions& options);
 
+struct DenseOptions {
+  double tolerance = 1e-12;  ///< of the backward error; 64 roundings times the unknowns at least
+  std::int64_t most = 3000;  ///< more unknowns are an Error
+};
+
 /// Forms A column by column and factorises it in double precision: Cholesky, or elimination with pivots where
-/// A is not positive definite (`indefinite`). For a few thousand unknowns; more than `most` is an Error, and
-/// so is an A that is not symmetric.
-HYPERTAPE_API LinearSolution dense_solve(const LinearMap& a, const TensorList& b, std::int64_t most = 3000);
+/// A is not positive definite (`indefinite`: with a negative eigenvalue beyond rounding). For a few thousand
+/// unknowns. An Error if A is not symmetric.
+HYPERTAPE_API LinearSolution dense_solve(const LinearMap& a, const TensorList& b,
+                                         const DenseOptions& options = {});
 
 }  // namespace hypertape::bilevel
