@@ -57,6 +57,43 @@ TensorList moved(const TensorList& x, const TensorList& v, double t) {
   return result;
 }
 
+// The same elements somewhere else in memory: axes turned around, backwards, or with gaps between them.
+Tensor relaid(const Tensor& x, std::uint64_t choice) {
+  const int rank = x.rank();
+  if (rank == 0 || x.size() == 0) return x;
+  const std::int64_t axis = static_cast<std::int64_t>(choice) % rank, extent = x.extent(axis);
+  switch (choice / 8 % 4) {
+    case 0:
+      return hypertape::transpose(hypertape::contiguous(hypertape::transpose(x)));
+    case 1:
+      return hypertape::flip(hypertape::contiguous(hypertape::flip(x, {axis})), {axis});
+    case 2:
+      return hypertape::slice(hypertape::repeat(x, 2, axis), axis, 1, 2 * extent, 2);
+    default:
+      return hypertape::slice(hypertape::concatenate({x, x}, axis), axis, extent, 2 * extent);
+  }
+}
+TensorList relaid(const TensorList& list, std::uint64_t choice) {
+  TensorList result;
+  for (std::size_t i = 0; i < list.size(); ++i)
+    result.push_back(list[i].defined() ? relaid(list[i], choice + 9 * i) : list[i]);
+  return result;
+}
+
+// v and w as a block of two tangents.
+TensorList stacked(const TensorList& v, const TensorList& w) {
+  TensorList result(v.size());
+  for (std::size_t i = 0; i < v.size(); ++i)
+    if (v[i].defined()) result[i] = hypertape::stack({v[i], w[i]});
+  return result;
+}
+TensorList unstacked(const TensorList& block, std::size_t row) {
+  TensorList result(block.size());
+  for (std::size_t i = 0; i < block.size(); ++i)
+    if (block[i].defined()) result[i] = hypertape::unstack(block[i])[row];
+  return result;
+}
+
 // <a, b> as a tensor, for functions that are differentiated again.
 Tensor paired(const TensorList& a, const TensorList& b) {
   Tensor total = Tensor::scalar(0.0);
@@ -95,6 +132,10 @@ struct Case {
     return jvp([this](const TensorList& z) { return gradient(z); }, at, direction).second;
   }
 
+  void equal(const char* what, const TensorList& got, const TensorList& expected) const {
+    CHECK_MESSAGE(same_bits(got, expected), name << ": bits differ: " << std::string(what) << ", by "
+                                                 << difference(got, expected) << ", seed " << options.seed);
+  }
   void below(const char* what, double error, double unit, double tolerance) const {
     const bool holds = error <= tolerance * unit;
     CHECK_MESSAGE(holds, name << ": " << std::string(what) << ": error " << error << " in units of " << unit
@@ -111,8 +152,13 @@ void check_first_order(const Case& at, bool extrapolate) {
   const double unit =
       std::max({norm(at.u) * norm(jv), norm(ju) * norm(at.v), 1e-3 * norm(at.u) * norm(at.v)});
   at.below("<u, J v> = <J' u, v>", std::abs(forward - reverse), unit, 1e-12);
-  const TensorList linear = linearize(at.f, at.x).second(at.v);
-  at.below("linearize against jvp", difference(linear, jv), std::max(norm(jv), 1e-3 * norm(at.v)), 1e-13);
+  const auto linear = linearize(at.f, at.x).second;
+  at.equal("linearize", linear(at.v), jv);
+  if (std::all_of(at.x.begin(), at.x.end(), [](const Tensor& x) { return x.rank() < hypertape::max_rank; })) {
+    const TensorList block = linear.block(stacked(at.v, at.w));
+    at.equal("the first of a block of tangents", unstacked(block, 0), jv);
+    at.equal("the second of a block of tangents", unstacked(block, 1), jvp(at.f, at.x, at.w).second);
+  }
   for (std::size_t i = 0; i < at.x.size(); ++i) {
     if (!ju[i].defined()) continue;
     CHECK_MESSAGE((ju[i].shape() == at.x[i].shape() && ju[i].dtype() == at.x[i].dtype()),
@@ -130,6 +176,7 @@ void check_second_order(const Case& at, bool extrapolate) {
   const TensorList g = at.gradient(at.x), hv = at.hessian_times(at.x, at.v);
   const double unit = std::max({norm(hv), 1e-3 * norm(g), 1e-4 * norm(at.c)});
 
+  at.equal("hvp", hypertape::hvp([&](const TensorList& z) { return at.phi(z); }, at.x, at.v), hv);
   const TensorList reverse_reverse =
       grad([&](const TensorList& z) { return paired(at.gradient(z), at.v); }, at.x);
   at.below("reverse over reverse", difference(reverse_reverse, hv), unit, 1e-11);
@@ -196,12 +243,10 @@ void check_modes(const Case& at) {
   const TensorList gradients = vjp(at.f, at.x).second.consume(at.u);
   expected.insert(expected.end(), gradients.begin(), gradients.end());
 
-  const auto expect = [&](const char* mode, const TensorList& got) {
-    CHECK_MESSAGE(same_bits(got, expected), at.name << ": bits differ " << std::string(mode) << " by "
-                                                    << difference(got, expected) << ", seed "
-                                                    << at.options.seed);
-  };
+  const auto expect = [&](const char* mode, const TensorList& got) { at.equal(mode, got, expected); };
   expect("when recorded", inner(at.x));
+  for (const std::uint64_t layout : {0, 16})
+    expect("of inputs laid out otherwise", inner(relaid(at.x, at.options.seed + layout)));
   expect("with tangents", jvp(inner, at.x, at.v).first);
   expect("recorded in an outer scope", inside_scope(at.x));
   expect("inside two scopes", vjp(inside_scope, at.x).first);

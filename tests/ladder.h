@@ -10,7 +10,8 @@
 //   4. five routes to H v and four to the third derivative agree   1e-11
 //   5. <u, H v> = <v, H u>                                         1e-12
 //   6. values and gradients have the same bits in every mode: plain, recorded, with tangents, inside nested
-//      scopes, linearized, re-run inside a pullback, with operands given away, on 1 and 2 threads, twice
+//      scopes, linearized, re-run inside a pullback, with operands given away, on 1 and 2 threads, twice, of
+//      inputs laid out otherwise; and tangents those of jvp, linearized, in a block, and as hvp
 //   7. float32 follows float64 to sqrt(n) roundings
 // Errors are in units of the condition: |u| |J v| for pairings.
 //

@@ -94,3 +94,53 @@ TEST_CASE("large copies of turned views, whose lines are whole or not, on one th
       }
     }
 }
+
+namespace {
+
+// The same elements in other places: turned around, backwards, with gaps, in the middle of others.
+std::vector<Tensor> other_layouts(const Tensor& x) {
+  std::vector<Tensor> views = {ht::transpose(ht::contiguous(ht::transpose(x)))};
+  if (x.rank() == 3) views.push_back(ht::permute(ht::contiguous(ht::permute(x, {1, 2, 0})), {2, 0, 1}));
+  for (std::int64_t axis = 0; axis < x.rank(); ++axis) {
+    const std::int64_t extent = x.extent(axis);
+    views.push_back(ht::flip(ht::contiguous(ht::flip(x, {axis})), {axis}));
+    views.push_back(ht::slice(ht::repeat(x, 2, axis), axis, 1, 2 * extent, 2));
+    views.push_back(ht::slice(ht::concatenate({x, x}, axis), axis, extent, 2 * extent));
+  }
+  return views;
+}
+
+}  // namespace
+
+TEST_CASE("sums, norms and products have the bits of a row-major operand, whatever the layout") {
+  for (const ht::Dtype dtype : {ht::Dtype::float32, ht::Dtype::float64})
+    for (const Shape& shape : {Shape{40}, Shape{40000}, Shape{8, 9}, Shape{300, 7}, Shape{7, 300},
+                               Shape{3, 20000}, Shape{20000, 3}, Shape{1, 50}, Shape{50, 1}, Shape{5, 6, 7},
+                               Shape{2, 300, 70}, Shape{130, 1, 140}, Shape{3, 4, 5, 6}}) {
+      const Tensor x = ht::random(shape, ht::Distribution::normal, {7}, dtype);
+      const Tensor w = ht::random({shape[shape.rank() - 1], 33}, ht::Distribution::normal, {8}, dtype);
+      const auto results = [&](const Tensor& z) {
+        ht::TensorList all = {ht::sum(z),
+                              ht::norm(z),
+                              ht::norm(z * 1e30),
+                              ht::dot(z, x),
+                              ht::mean(ht::flip(z, {0})),
+                              ht::sum(ht::expand(ht::sum(z, {-1}, true), shape))};
+        for (const naive::Axes& axes : naive::subsets(shape.rank()))
+          for (const bool keep : {false, true}) {
+            all.push_back(ht::sum(z, axes, keep));
+            all.push_back(ht::norm(z, axes, keep));
+          }
+        if (shape.rank() < 4 && shape[shape.rank() - 1] < 1000) all.push_back(ht::matmul(z, w));
+        if (shape.rank() == 2 && shape[0] < 1000)
+          all.push_back(ht::matmul(z, ht::transpose(ht::contiguous(ht::transpose(z))), false, true));
+        return all;
+      };
+      const ht::TensorList expected = results(x);
+      CAPTURE(shape);
+      for (const Tensor& view : other_layouts(x)) {
+        REQUIRE(ladder::same_bits(view, x));
+        CHECK(ladder::same_bits(results(view), expected));
+      }
+    }
+}

@@ -49,7 +49,7 @@ class RandomGraph {
   }
 
  private:
-  static constexpr std::size_t operations = 35 + 19;
+  static constexpr std::size_t operations = 35 + 21;
 
   static bool broadcast(const Tensor& x, const Tensor& y) {
     for (std::int64_t axis = -1; axis >= -std::min(x.rank(), y.rank()); --axis) {
@@ -246,9 +246,35 @@ class RandomGraph {
       case 17:
         return {tame(ht::mean_squared_error(x, tame(x))),
                 tame(ht::binary_cross_entropy_with_logits(x, ht::sigmoid(x)))};
+      case 18:
+        return small ? views(x, choice) : TensorList{};
+      case 19:
+        return sums_of_views(x, choice);
       default:
         return {ht::checkpoint([](const Tensor& z) { return tame(ht::exp(z) * ht::sin(z)); }, x)};
     }
+  }
+  // Backwards, with gaps, turned around, repeated.
+  static TensorList views(const Tensor& x, std::size_t choice) {
+    const std::int64_t axis = static_cast<std::int64_t>(choice) % x.rank(), extent = x.extent(axis);
+    switch (choice / 8 % 4) {
+      case 0:
+        return {ht::flip(ht::contiguous(ht::flip(x, {axis})), {axis})};
+      case 1:
+        return {ht::slice(ht::repeat(x, 2, axis), axis, 1, 2 * extent, 2)};
+      case 2:
+        return {ht::transpose(ht::contiguous(ht::transpose(x)))};
+      default:
+        return {ht::expand(ht::sum(x, {axis}, true) * 0.1, x.shape())};
+    }
+  }
+  static TensorList sums_of_views(const Tensor& x, std::size_t choice) {
+    const std::int64_t axis = static_cast<std::int64_t>(choice) % x.rank();
+    const Tensor view = views(x, choice / 2)[0];
+    if (choice % 4 == 0 && x.rank() == 2 && x.extent(0) == x.extent(1))
+      return {tame(ht::einsum("aa->", {view}))};
+    return {tame(ht::sum(view)), tame(ht::sum(view, {axis})), tame(ht::norm(positive(view))),
+            tame(ht::sum(ht::flip(view, {axis})))};
   }
   // Indices into one axis, in x's shape, some of them repeated.
   static Tensor shuffled(const Tensor& x, std::int64_t axis, std::int64_t number) {

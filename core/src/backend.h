@@ -153,7 +153,8 @@ class Backend {
   virtual void relate(Relation relation, const View& a, const View& b, const View& target) = 0;
   /// target = mask ? a : b, broadcast to it; mask is boolean, the rest have one dtype.
   virtual void select(const View& mask, const View& a, const View& b, const View& target) = 0;
-  /// target has the rank of source and extent 1 where it sums. The order of additions is fixed by the shape.
+  /// target, contiguous, has the rank of source and extent 1 where it sums. The order of additions is fixed
+  /// by the shape, whatever the layout.
   virtual void sum(const View& source, const View& target) = 0;
   /// Sum of products of two contiguous arrays of one size; target is one element.
   virtual void dot(const View& a, const View& b, const View& target) = 0;

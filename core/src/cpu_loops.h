@@ -110,13 +110,15 @@ void step_of_series(const SeriesViews& step);
 template <int operands>
 struct StridedWalk {
   int rank = 0;
-  std::array<std::int64_t, max_rank> extents{};
-  std::array<std::array<std::int64_t, max_rank>, operands> strides{};
+  // Of the first `rank` axes; to set all of them would cost small calls a tenth of their time.
+  std::array<std::int64_t, max_rank> extents;
+  std::array<std::array<std::int64_t, max_rank>, operands> strides;
 
   /// Axes are added outermost first.
-  void add_axis(std::int64_t extent, const std::array<std::int64_t, operands>& steps, int count) {
+  void add_axis(std::int64_t extent, const std::array<std::int64_t, operands>& steps, int count,
+                bool may_merge = true) {
     if (extent == 1) return;
-    if (rank > 0) {
+    if (rank > 0 && may_merge) {
       const auto last = static_cast<std::size_t>(rank - 1);
       bool merges = true;
       for (int k = 0; k < count; ++k) {
@@ -132,8 +134,18 @@ struct StridedWalk {
     }
     const auto axis = static_cast<std::size_t>(rank++);
     extents[axis] = extent;
-    for (int k = 0; k < count; ++k)
-      strides[static_cast<std::size_t>(k)][axis] = steps[static_cast<std::size_t>(k)];
+    for (std::size_t k = 0; k < operands; ++k) strides[k][axis] = static_cast<int>(k) < count ? steps[k] : 0;
+  }
+
+  /// The axes from `first` on.
+  StridedWalk from(int first) const noexcept {
+    StridedWalk part;
+    for (; first < rank; ++first, ++part.rank) {
+      const auto to = static_cast<std::size_t>(part.rank), axis = static_cast<std::size_t>(first);
+      part.extents[to] = extents[axis];
+      for (std::size_t k = 0; k < operands; ++k) part.strides[k][to] = strides[k][axis];
+    }
+    return part;
   }
 
   /// Calls body(offsets) for each position of the first `outer` axes, offsets in elements per operand,

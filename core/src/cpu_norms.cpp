@@ -3,45 +3,35 @@
 #include <limits>
 
 #include "cpu_loops.h"
+#include "cpu_reduction.h"
 #include "hypertape/core/parallel.h"
 #include "loops.h"
 
 namespace hypertape::detail {
 namespace {
 
-// Axes that are kept (in source and target) and axes that are reduced, each walked row-major.
-struct Reduction {
-  StridedWalk<2> kept;
-  StridedWalk<1> reduced;
-  Reduction(const View& source, const View& target) {
-    for (int axis = 0; axis < source.rank; ++axis) {
-      if (target.extents[axis] == source.extents[axis])
-        kept.add_axis(source.extents[axis], {source.strides[axis], target.strides[axis]}, 2);
-      else
-        reduced.add_axis(source.extents[axis], {source.strides[axis]}, 1);
-    }
-  }
-  std::int64_t count() const noexcept { return reduced.positions(reduced.rank); }
+// body(offset in source, offset in target) for each result, shared between threads.
+template <class Body>
+void for_each_result(const ReductionAxes& axes, const Body& body) {
+  const std::int64_t results = axes.kept.positions(axes.kept.rank);
+  const std::int64_t count = axes.reduced.positions(axes.reduced.rank);
+  parallel_ranges(results, std::max<std::int64_t>(4096 / std::max<std::int64_t>(count, 1), 1),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t i = begin; i < end; ++i) {
+                      const std::array<std::int64_t, 2> at = axes.kept.offsets_at(axes.kept.rank, i);
+                      body(at[0], at[1]);
+                    }
+                  });
+}
 
-  // body(offset in source, offset in target) for each result, shared between threads.
-  template <class Body>
-  void for_each_result(const Body& body) const {
-    const std::int64_t results = kept.positions(kept.rank);
-    parallel_ranges(results, std::max<std::int64_t>(4096 / std::max<std::int64_t>(count(), 1), 1),
-                    [&](std::int64_t begin, std::int64_t end) {
-                      for (std::int64_t i = begin; i < end; ++i) {
-                        const std::array<std::int64_t, 2> at = kept.offsets_at(kept.rank, i);
-                        body(at[0], at[1]);
-                      }
-                    });
-  }
-};
-
+// One after the other, as neighbouring lines are summed.
 template <class T>
-T square_run(const T* x, std::int64_t step, std::int64_t count) {
-  if (step == 1) return loops<T>().dot(count, x, x);
+T squares_in_turn(const T* x, const StridedWalk<1>& run) {
+  const std::int64_t step = run.last_steps()[0];
   T total = T(0);
-  for (std::int64_t i = 0; i < count; ++i) total += x[i * step] * x[i * step];
+  run.for_runs(0, run.positions(run.rank), [&](const std::array<std::int64_t, 1>& at, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) total += x[at[0] + i * step] * x[at[0] + i * step];
+  });
   return total;
 }
 
@@ -78,20 +68,19 @@ void norm_elements(const View& source, const View& target) {
   constexpr T high = std::numeric_limits<T>::max();
   constexpr T low =
       std::numeric_limits<T>::min() / (std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon());
-  const Reduction reduction(source, target);
-  const std::int64_t step = reduction.reduced.last_steps()[0], count = reduction.count();
+  const ReductionAxes axes(source, target);
+  const StridedWalk<1> run = axes.run();
+  const std::int64_t count = run.positions(run.rank), step = run.last_steps()[0];
   const auto from_squares = [&](T total, const T* x) {
-    return total >= low && total <= high ? std::sqrt(total) : scaled_norm(x, reduction.reduced);
+    return total >= low && total <= high ? std::sqrt(total) : scaled_norm(x, axes.reduced);
   };
-  if (target.size == 1 && source.contiguous) {
-    dot_elements<T>(source, source, target);
-    T& result = *target.as<T>();
-    result = from_squares(result, source.as<T>());
+  if (target.size == 1) {
+    *target.as<T>() = from_squares(sum_squares<T>(source, axes), source.as<T>());
     return;
   }
-  const StridedWalk<2>& kept = reduction.kept;
+  const StridedWalk<2>& kept = axes.kept;
   const std::array<std::int64_t, 2> kept_steps = kept.last_steps();
-  if (kept.rank == 1 && reduction.reduced.rank == 1 && step != 1 && kept_steps[0] == 1 &&
+  if (kept.rank == 1 && axes.reduced.rank == 1 && !axes.run_is_last() && kept_steps[0] == 1 &&
       kept_steps[1] == 1) {
     // Neighbouring lines together, each in its order still.
     constexpr std::int64_t together = 128;
@@ -111,11 +100,28 @@ void norm_elements(const View& source, const View& target) {
                     });
     return;
   }
-  reduction.for_each_result([&](std::int64_t from, std::int64_t to) {
+  if (axes.outer == 0 && axes.run_is_last() && axes.reduced.rank > 0) {
+    StridedWalk<1> row;
+    row.add_axis(count, {1}, 1);
+    const auto norms = [&](std::int64_t rows, std::int64_t row_step, const T* x, T* y, std::int64_t y_step) {
+      for (std::int64_t i = 0; i < rows; ++i, x += row_step, y += y_step) {
+        const T total = loops<T>().dot(count, x, x);
+        *y = total >= low && total <= high ? std::sqrt(total) : scaled_norm(x, row);
+      }
+    };
+    return for_each_row(axes, source.as<T>(), target.as<T>(), 4096, norms);
+  }
+  for_each_result(axes, [&](std::int64_t from, std::int64_t to) {
     const T* x = source.as<T>() + from;
+    const SideBySide<T> elements(run, axes.run_is_last() ? count : 0);
     T total = T(0);
-    reduction.reduced.for_runs(0, count, [&](const std::array<std::int64_t, 1>& at, std::int64_t run) {
-      total += square_run(x + at[0], step, run);
+    axes.reduced.for_each(axes.outer, [&](const std::array<std::int64_t, 1>& at) {
+      if (axes.run_is_last()) {
+        const T* const part = elements(x + at[0], 0, count);
+        total += loops<T>().dot(count, part, part);
+      } else {
+        total += squares_in_turn(x + at[0], run);
+      }
     });
     target.as<T>()[to] = from_squares(total, x);
   });
@@ -123,9 +129,9 @@ void norm_elements(const View& source, const View& target) {
 
 void reduce_flags(const View& source, BooleanReduction reduction, const View& target) {
   if (target.size == 0) return;
-  const Reduction axes(source, target);
+  const ReductionAxes axes(source, target);
   const std::int64_t step = axes.reduced.last_steps()[0], count = source.size / target.size;
-  axes.for_each_result([&](std::int64_t from, std::int64_t to) {
+  for_each_result(axes, [&](std::int64_t from, std::int64_t to) {
     std::int64_t set = 0;
     axes.reduced.for_runs(0, count, [&](const std::array<std::int64_t, 1>& at, std::int64_t run) {
       const bool* x = source.as<bool>() + from + at[0];

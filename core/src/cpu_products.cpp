@@ -77,8 +77,10 @@ void run_product(const View& a, bool transpose_a, const View& b, bool transpose_
                  bool accumulate) {
   Matrices left, right;
   Tensor left_copy, right_copy;
-  if (!as_matrices(a, left)) left = compact(a, left_copy);
-  if (!as_matrices(b, right)) right = compact(b, right_copy);
+  // A transposed layout is read where it is, unless the bits would follow it.
+  const bool as_stored = transposes_keep_bits();
+  if (!as_matrices(a, left) || (left.transposed && !as_stored)) left = compact(a, left_copy);
+  if (!as_matrices(b, right) || (right.transposed && !as_stored)) right = compact(b, right_copy);
   const std::int64_t k = a.extents[a.rank - (transpose_a ? 2 : 1)];
   transpose_a ^= left.transposed;
   transpose_b ^= right.transposed;

@@ -182,6 +182,8 @@ template void product_batch<float>(const ProductBatch&, bool, bool, int64_t, int
 template void product_batch<double>(const ProductBatch&, bool, bool, int64_t, int64_t, int64_t, const double*,
                                     int64_t, const double*, int64_t, double*, bool);
 
+bool transposes_keep_bits() { return backend_choice().backend == Backend::own; }
+
 std::string product_kernels_reason() {
   const BackendChoice& choice = backend_choice();
   if (choice.backend == Backend::own) return "own kernels for all products: " + choice.reason;

@@ -57,6 +57,10 @@ extern template void product_batch<double>(const ProductBatch&, bool, bool, std:
                                            std::int64_t, const double*, std::int64_t, const double*,
                                            std::int64_t, double*, bool);
 
+/// Whether an operand may be passed as the transpose of what is stored without a change of bits: not where
+/// BLAS is at work.
+bool transposes_keep_bits();
+
 /// Which products run on which kernels, and why; one line.
 std::string product_kernels_reason();
 

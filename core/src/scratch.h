@@ -5,12 +5,13 @@
 
 namespace hypertape::detail {
 
-/// Elements from the pool, so that they are accounted.
+/// Elements from the pool, so that they are accounted; no block for none.
 template <class T>
 class Scratch {
  public:
   explicit Scratch(std::int64_t size)
-      : data_(static_cast<T*>(allocate_bytes(static_cast<std::size_t>(size) * sizeof(T)))) {}
+      : data_(size == 0 ? nullptr
+                        : static_cast<T*>(allocate_bytes(static_cast<std::size_t>(size) * sizeof(T)))) {}
   ~Scratch() { release_bytes(data_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
