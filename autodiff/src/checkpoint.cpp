@@ -9,7 +9,7 @@
 
 #include "checks.h"
 #include "hypertape/autodiff/derivatives.h"
-#include "node.h"
+#include "support.h"
 
 namespace hypertape::detail {
 namespace {
@@ -54,6 +54,9 @@ struct Backward {
   /// terms would be added up in another order than without a checkpoint.
   std::vector<std::int64_t> gradient_of;
   std::vector<std::size_t> wanted;  // the first input of each gradient
+  std::vector<SupportPointer> arrived;
+  // Where the gradients' supports go, for as long as somebody waits for them.
+  std::weak_ptr<std::vector<SupportPointer>> supports;
 
   TensorList run(std::span<const Tensor> x, const TensorList& cotangents, TensorList sums) const {
     TensorList active;
@@ -67,7 +70,12 @@ struct Backward {
         },
         active);
     recorded.values.clear();
-    return pull_recorded(*recorded.state, cotangents, true, std::move(sums));
+    const auto asked = supports.lock();
+    if (!asked && arrived.empty()) return pull_recorded(*recorded.state, cotangents, true, std::move(sums));
+    WalkSupports known{arrived, {}};
+    TensorList gradients = pull_with_supports(*recorded.state, cotangents, std::move(sums), known);
+    if (asked) *asked = std::move(known.gradients);
+    return gradients;
   }
 
   TensorList operator()(const TensorList& arguments) const {
@@ -81,8 +89,16 @@ void pull_checkpoint(Pull& pull) {
   const auto& at = pull.attributes<CheckpointAttributes>();
   require_unchanged(at);
   const std::size_t count = at.inputs.size();
-  Backward backward{at.f, count, pull.cotangents.size(), std::vector<std::int64_t>(count, -1), {}};
+  Backward backward{at.f,
+                    count,
+                    pull.cotangents.size(),
+                    std::vector<std::int64_t>(count, -1),
+                    {},
+                    pull.supports ? pull.supports->cotangents : std::vector<SupportPointer>(),
+                    {}};
   TensorList sums;
+  std::vector<bool> whole_sums;
+  bool wanted_support = false;
   for (std::size_t i = 0; i < count; ++i) {
     if (!pull.needs(static_cast<int>(i))) continue;
     const Edge& edge = pull.node->edges()[i];
@@ -94,8 +110,13 @@ void pull_checkpoint(Pull& pull) {
     if (backward.gradient_of[i] >= 0) continue;
     backward.gradient_of[i] = static_cast<std::int64_t>(backward.wanted.size());
     backward.wanted.push_back(i);
-    sums.push_back(pull.take_sum(static_cast<int>(i)));
+    bool whole = false;
+    sums.push_back(pull.take_sum(static_cast<int>(i), &whole));
+    whole_sums.push_back(whole);
+    wanted_support |= pull.wants_support(static_cast<int>(i));
   }
+  const auto supports = std::make_shared<std::vector<SupportPointer>>();
+  if (wanted_support) backward.supports = supports;
   TensorList cotangents(pull.cotangents.begin(), pull.cotangents.end());
   TensorList gradients;
   if (any_recorded(at.inputs) || any_recorded(cotangents))
@@ -104,6 +125,8 @@ void pull_checkpoint(Pull& pull) {
     gradients = backward.run(at.inputs, cotangents, std::move(sums));
   for (std::size_t w = 0; w < gradients.size(); ++w)
     pull.gradients[backward.wanted[w]] = std::move(gradients[w]);
+  for (std::size_t w = 0; w < supports->size(); ++w)
+    if (!whole_sums[w]) pull.set_support(static_cast<int>(backward.wanted[w]), std::move((*supports)[w]));
 }
 
 void push_checkpoint(Push& push) {
@@ -121,8 +144,14 @@ void push_checkpoint(Push& push) {
 }
 
 constexpr OpRule checkpoint_rule = {
-    "checkpoint", pull_checkpoint, push_checkpoint,
-    [](void* attributes) noexcept { std::destroy_at(static_cast<CheckpointAttributes*>(attributes)); }};
+    "checkpoint",
+    pull_checkpoint,
+    push_checkpoint,
+    [](void* attributes) noexcept { std::destroy_at(static_cast<CheckpointAttributes*>(attributes)); },
+    nullptr,
+    false,
+    nullptr,
+    Supports::handled};
 
 }  // namespace
 

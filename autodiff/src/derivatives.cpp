@@ -78,8 +78,10 @@ void require_scalar(const char* operation, const TensorList& outputs) {
          "; sum it, or use vjp for functions of several outputs");
 }
 
-TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool consume,
-                         TensorList accumulated) {
+namespace {
+
+TensorList pull_checked(GraphState& state, const TensorList& cotangents, bool consume, TensorList accumulated,
+                        WalkSupports* supports) {
   if (state.consumed) fail("pullback", "was consumed by an earlier call; keep it with operator() instead");
   const TensorList &outputs = state.graph.outputs, &seeds = cotangents;
   if (seeds.size() != outputs.size())
@@ -101,7 +103,19 @@ TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool c
            ", but the output has shape ", outputs[k].shape(), " and dtype ", outputs[k].dtype());
   }
   state.consumed = consume;
-  return pull_graph(state.graph, seeds, consume, std::move(accumulated));
+  return pull_graph(state.graph, seeds, consume, std::move(accumulated), {}, supports);
+}
+
+}  // namespace
+
+TensorList pull_recorded(GraphState& state, const TensorList& cotangents, bool consume,
+                         TensorList accumulated) {
+  return pull_checked(state, cotangents, consume, std::move(accumulated), nullptr);
+}
+
+TensorList pull_with_supports(GraphState& state, const TensorList& cotangents, TensorList accumulated,
+                              WalkSupports& supports) {
+  return pull_checked(state, cotangents, true, std::move(accumulated), &supports);
 }
 
 TensorList pull_scalar(GraphState& state) {

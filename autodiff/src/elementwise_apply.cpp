@@ -10,6 +10,7 @@
 
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
+#include "support.h"
 
 namespace hypertape::detail {
 namespace {
@@ -28,11 +29,69 @@ struct BroadcastAttributes {
   std::array<Shape, max_arguments> shapes;
 };
 
+// What a selection lets pass of a cotangent of this shape: operand i's pull of an indicator, once asked for.
+SupportPointer selected_support(const ElementwiseFunction& function, int operand, const Pull& pull,
+                                double scalar) {
+  std::array<Tensor, Primal::max_saved> inputs;
+  for (std::size_t k = 0; k < inputs.size(); ++k)
+    if (pull.inputs[k]) inputs[k] = make_alias(*pull.inputs[k]);
+  Tensor output;
+  if (pull.outputs[0]) output = make_alias(*pull.outputs[0]);
+  const SupportPointer arrived = pull.support();
+  return std::make_shared<const Support>(
+      arrived ? arrived->depth() : 0,
+      [&function, operand, scalar, inputs = std::move(inputs), output = std::move(output), arrived,
+       shape = pull.cotangent().shape(), dtype = pull.cotangent().dtype()] {
+        Primal primal;
+        for (std::size_t k = 0; k < inputs.size(); ++k)
+          if (inputs[k].defined()) primal.inputs[k] = &inputs[k];
+        if (output.defined()) primal.outputs[0] = &output;
+        return mask_of_indicator(
+            function.pull(operand, primal, scalar, indicator(arrived, shape, dtype), nullptr));
+      });
+}
+
+// With supports (support.h): the cotangent has one, or a selection makes one.
+template <bool broadcasts>
+void pull_with_supports(Pull& pull) {
+  const auto& attributes = pull.attributes<ElementwiseAttributes>();
+  const ElementwiseFunction& function = *attributes.function;
+  const SupportPointer& arrived = pull.support();
+  for (int i = 0; i < function.arity; ++i) {
+    if (!(function.differentiable >> i & 1u) || !pull.needs(i)) continue;
+    Tensor gradient = function.pull(i, pull, attributes.scalar, pull.cotangent(), nullptr);
+    if (!gradient.defined()) continue;
+    if (arrived && !function.keeps_zero(i, attributes.scalar))
+      gradient = where(arrived->mask(), gradient, 0.0);
+    SupportPointer support;
+    if (pull.wants_support(i))
+      support = function.selects ? selected_support(function, i, pull, attributes.scalar) : arrived;
+    if constexpr (broadcasts) {
+      const Shape& shape = pull.attributes<BroadcastAttributes>().shapes[static_cast<std::size_t>(i)];
+      if (support && gradient.shape() != shape)
+        support = summed_support(std::move(support), gradient.shape(), shape);
+      gradient = sum_to(gradient, shape);
+    }
+    pull.gradients[static_cast<std::size_t>(i)] = std::move(gradient);
+    if (support) pull.set_support(i, std::move(support));
+  }
+}
+
+bool has_supports(const ElementwiseFunction& function, const Pull& pull) {
+  if (pull.supports) return true;
+  if (!function.selects) return false;
+  bool wanted = false;
+  for (int i = 0; i < function.arity; ++i)
+    wanted |= (function.differentiable >> i & 1u) && pull.needs(i) && pull.wants_support(i);
+  return wanted;
+}
+
 // Shapes of operands, given only by nodes that broadcast.
 template <bool broadcasts>
 void pull_elementwise(Pull& pull) {
   const auto& attributes = pull.attributes<ElementwiseAttributes>();
   const ElementwiseFunction& function = *attributes.function;
+  if (has_supports(function, pull)) return pull_with_supports<broadcasts>(pull);
   int last = -1;
   for (int i = 0; i < function.arity; ++i)
     if ((function.differentiable >> i & 1u) && pull.needs(i)) last = i;
@@ -124,12 +183,20 @@ const char* name_of_function(const void* attributes) noexcept {
 }
 constexpr OpRule elementwise_rule = {
     "elementwise", pull_elementwise<false>, push_elementwise<false>, nullptr, name_of_function,
-    false,         push_elementwise<false>};
+    false,         push_elementwise<false>, Supports::handled};
 constexpr OpRule broadcast_rule = {
     "elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr, name_of_function,
-    false,         push_elementwise<true>};
+    false,         push_elementwise<true>, Supports::handled};
 
 }  // namespace
+
+bool only_passes_supports(Node& node) noexcept {
+  if (node.rule != &elementwise_rule && node.rule != &broadcast_rule) return false;
+  const auto& attributes = *static_cast<const ElementwiseAttributes*>(node.attributes());
+  for (int i = 0; i < attributes.function->arity; ++i)
+    if (!attributes.function->keeps_zero(i, attributes.scalar)) return false;
+  return true;
+}
 
 bool is_addition(Node& node) noexcept {
   return node.rule == &elementwise_rule &&

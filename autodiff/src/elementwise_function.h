@@ -20,6 +20,10 @@ struct ElementwiseFunction {
   const Tensor* (*factor)(int operand, const Primal& primal);
   /// Contribution of operand i: the formula pull<i> at cotangent or tangent t. `sum` as below, or null.
   Tensor (*pull)(int operand, const Primal& primal, double scalar, const Tensor& t, Tensor* sum);
+  /// Whether pull<operand> makes 0 of 0 whatever it reads: its slope does not depend on anything, or is a
+  /// selection.
+  bool (*keeps_zero)(int operand, double scalar);
+  bool selects;  ///< the pulls are selections (elementwise_ops.h)
 };
 
 /// The function of these operands, recorded and with tangents as they demand; a donated operand may become
@@ -32,6 +36,9 @@ Tensor apply_elementwise(const ElementwiseFunction& function, double scalar,
 const ElementwiseFunction& addition() noexcept;
 /// Whether the node adds two tensors of one shape.
 bool is_addition(Node& node) noexcept;
+
+/// Whether supports only pass through the node, none of whose slopes can be infinite.
+bool only_passes_supports(Node& node) noexcept;
 
 /// The cotangent of tanh's operand from that of its result y: t (1 - y y).
 Tensor tanh_cotangent(Operand t, const Tensor& y);

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -106,17 +107,23 @@ struct Joined {
   std::uint64_t given = 0;
 };
 
+class Support;  // support.h
+using SupportPointer = std::shared_ptr<const Support>;
+
 /// One step of reverse mode: from cotangents of the outputs to gradients of the inputs that need one.
 struct Pull : Primal {
   std::span<Tensor> cotangents;  ///< absent where nothing arrived; for one output always there
   std::span<Tensor> gradients;   ///< to be filled where needs(i); absent means no path
   const Node* node = nullptr;
   std::uint64_t scope = 0;
+  /// Without a node (support.h), all are needed.
   bool needs(int input) const noexcept;
   /// Takes away what has arrived for input i's gradient so far, perhaps nothing: for a rule that goes on
   /// adding to it, in the order in which the operations that it stands for would have. To be called once for
   /// inputs that are the same output of a node; what the rule then returns for it contains the sum.
-  Tensor take_sum(int input) const;
+  /// For a rule that gives supports: `whole` becomes true if the sum, which is the walk's no longer, is one
+  /// of which none is known, so that none is known of the gradient.
+  Tensor take_sum(int input, bool* whole = nullptr) const;
   /// Memory, not yet written, in which a product may leave input i's gradient so that nobody copies it later:
   /// its piece of the vector that was cut by unflatten. Absent if there is none, or if something has arrived.
   Tensor destination(int input, Dtype dtype) const;
@@ -133,8 +140,17 @@ struct Pull : Primal {
     gradients[static_cast<std::size_t>(input)] = std::move(tangent);
     tangents_given |= 1u << input;
   }
-  void* walk = nullptr;            ///< for take_sum, destination and tangent_alone
-  const Joined* joined = nullptr;  ///< where destinations were given out
+  /// For rules that know of supports: that of a cotangent, or null; whether anybody asks for that of input
+  /// i's gradient; and where it goes.
+  const SupportPointer& support(int output = 0) const noexcept;
+  bool wants_support(int input) const noexcept;
+  void set_support(int input, SupportPointer support);
+  struct SupportLists {
+    std::vector<SupportPointer> cotangents, gradients;  ///< empty: all null
+  };
+  std::unique_ptr<SupportLists> supports;  ///< null: none is known
+  void* walk = nullptr;                    ///< for take_sum, destination and tangent_alone
+  const Joined* joined = nullptr;          ///< where destinations were given out
   std::uint32_t tangents_given = 0;
 };
 
@@ -151,6 +167,14 @@ struct Push : Primal {
 /// The shape of `count` tensors stacked along a new first axis.
 Shape stacked_shape(std::int64_t count, const Shape& shape);
 
+/// What becomes of a support on its way through a rule.
+enum class Supports : std::uint8_t {
+  dropped,
+  moved,     ///< pull is a rearrangement or a sum, so that it moves supports as well
+  selected,  ///< the same, and it leaves zeros where nothing was taken
+  handled    ///< the rule looks after it
+};
+
 /// The derivative rules of an operation, written with public operations, so that they can be recorded again.
 struct OpRule {
   const char* name;
@@ -166,7 +190,18 @@ struct OpRule {
   /// push for several tangents at once, which each of `tangents` and `results` holds stacked along a first
   /// axis; every result has the bits that push would give it. Null: push is called for one after another.
   void (*push_block)(Push&) = nullptr;
+  Supports supports = Supports::dropped;
 };
+
+/// A rule that moves supports, or selects.
+constexpr OpRule moving(OpRule rule) {
+  rule.supports = Supports::moved;
+  return rule;
+}
+constexpr OpRule selecting(OpRule rule) {
+  rule.supports = Supports::selected;
+  return rule;
+}
 
 struct Edge {
   Node* node = nullptr;  ///< owned; null for an operand that serves no active scope
@@ -194,6 +229,7 @@ struct Node : TapeRecord {
   Saves saves;
   std::uint32_t attribute_offset = 0;
   bool consumed = false;
+  bool border = false;  ///< drops the supports of cotangents that arrive here: the end of a training step
 
   Edge* edges() noexcept { return reinterpret_cast<Edge*>(this + 1); }
   const Edge* edges() const noexcept { return reinterpret_cast<const Edge*>(this + 1); }
@@ -270,6 +306,9 @@ struct Piece {
 };
 /// Output k of a node made by unflatten; no shape for any other node.
 Piece piece_of(Node& node, std::uint32_t output) noexcept;
+/// From here on cotangents that arrive at this tensor bring no supports: what is differentiated in one piece
+/// by one method, and piece by piece by another, has the same derivatives then.
+void end_supports(const Tensor& tensor) noexcept;
 /// An alias with the links of the original that are active.
 Tensor alias_with_links(const Tensor& tensor);
 

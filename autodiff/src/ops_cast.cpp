@@ -10,10 +10,10 @@ namespace {
 struct CastAttributes {
   Dtype from, to;
 };
-constexpr OpRule astype_rule = {
-    "astype",
-    [](Pull& pull) { pull.gradients[0] = astype(pull.cotangent(), pull.attributes<CastAttributes>().from); },
-    [](Push& push) { push.results[0] = astype(push.tangents[0], push.attributes<CastAttributes>().to); }};
+constexpr OpRule astype_rule = moving(
+    {"astype",
+     [](Pull& pull) { pull.gradients[0] = astype(pull.cotangent(), pull.attributes<CastAttributes>().from); },
+     [](Push& push) { push.results[0] = astype(push.tangents[0], push.attributes<CastAttributes>().to); }});
 
 }  // namespace
 }  // namespace detail

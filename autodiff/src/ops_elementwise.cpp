@@ -3,6 +3,7 @@
 // An operation F, its fused derivatives pull<i>, and their derivatives are all instances of one thing: a
 // Function with kernels and rules. Deeper derivatives come from running the formula on tensors.
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "checks.h"
@@ -49,6 +50,7 @@ namespace hypertape::detail {
 namespace {
 
 const Tensor* no_factor(int, const Primal&) { return nullptr; }
+bool never_keeps_zero(int, double) { return false; }
 
 template <class Op>
 inline constexpr ElementwiseCode code_of = ElementwiseCode::count;
@@ -146,11 +148,26 @@ struct OpFunction {
     }
     return result;
   }
+  // Judged in float: what overflows there only costs a selection.
+  static bool keeps_zero(int operand, double scalar) {
+    if constexpr (elementwise::selects<Op>) return std::isfinite(static_cast<float>(scalar));
+    bool keeps = false;
+    const auto look = [&]<int i>() {
+      if constexpr (Op::uses[i] == elementwise::uses_nothing)
+        if (i == operand) keeps = Op::template pull<i>(Constant{scalar}, 0.0f) == 0.0f;
+    };
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      (look.template operator()<static_cast<int>(i)>(), ...);
+    }
+    (std::make_index_sequence<static_cast<std::size_t>(pull_count<Op>)>());
+    return keeps;
+  }
   static const ElementwiseFunction function;
 };
 template <class Op>
 const ElementwiseFunction OpFunction<Op>::function = {
-    name_of_op<Op>(), Op::arity, (1u << pull_count<Op>)-1, saves, kernel, factor, pull};
+    name_of_op<Op>(),        Op::arity, (1u << pull_count<Op>)-1, saves, kernel, factor, pull, keeps_zero,
+    elementwise::selects<Op>};
 
 // The second derivative as a function of its own: s * d pull<operand>(t, used...) / d argument j.
 template <class Op, int operand, int j>
@@ -192,7 +209,8 @@ struct SecondPullFunction {
 };
 template <class Op, int operand, int j>
 const ElementwiseFunction SecondPullFunction<Op, operand, j>::function = {
-    name_of_op<Op>(), pull_arity + 1, (1u << (pull_arity + 1)) - 1, saves, kernel, no_factor, pull};
+    name_of_op<Op>(), pull_arity + 1, (1u << (pull_arity + 1)) - 1, saves, kernel, no_factor, pull,
+    never_keeps_zero, false};
 
 template <class Op, int operand>
 struct PullFunction {
@@ -235,8 +253,15 @@ struct PullFunction {
 };
 template <class Op, int operand>
 const ElementwiseFunction PullFunction<Op, operand>::function = {
-    name_of_op<Op>(), arity, differentiable(std::make_index_sequence<arity>()), saves, kernel,
-    no_factor,        pull};
+    name_of_op<Op>(),
+    arity,
+    differentiable(std::make_index_sequence<arity>()),
+    saves,
+    kernel,
+    no_factor,
+    pull,
+    elementwise::selects<Op> ? OpFunction<Op>::keeps_zero : never_keeps_zero,  // linear in t: the same
+    elementwise::selects<Op>};
 
 }  // namespace
 

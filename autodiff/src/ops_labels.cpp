@@ -13,20 +13,20 @@ struct ClassesAttributes {
   std::int64_t classes;
 };
 
-constexpr OpRule gather_rule = {
-    "gather_labels",
-    [](Pull& pull) {
-      pull.gradients[0] =
-          scatter_labels(pull.cotangent(), pull.input(1), pull.attributes<ClassesAttributes>().classes);
-    },
-    [](Push& push) { push.results[0] = gather_labels(push.tangents[0], push.input(1)); }};
+constexpr OpRule gather_rule =
+    selecting({"gather_labels",
+               [](Pull& pull) {
+                 pull.gradients[0] = scatter_labels(pull.cotangent(), pull.input(1),
+                                                    pull.attributes<ClassesAttributes>().classes);
+               },
+               [](Push& push) { push.results[0] = gather_labels(push.tangents[0], push.input(1)); }});
 
-constexpr OpRule scatter_rule = {
-    "scatter_labels", [](Pull& pull) { pull.gradients[0] = gather_labels(pull.cotangent(), pull.input(1)); },
-    [](Push& push) {
-      push.results[0] =
-          scatter_labels(push.tangents[0], push.input(1), push.attributes<ClassesAttributes>().classes);
-    }};
+constexpr OpRule scatter_rule = moving(
+    {"scatter_labels", [](Pull& pull) { pull.gradients[0] = gather_labels(pull.cotangent(), pull.input(1)); },
+     [](Push& push) {
+       push.results[0] =
+           scatter_labels(push.tangents[0], push.input(1), push.attributes<ClassesAttributes>().classes);
+     }});
 
 Tensor one_like(const Tensor& x) { return Tensor::scalar(1.0, x.dtype()); }
 

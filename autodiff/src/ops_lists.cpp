@@ -52,71 +52,65 @@ void move_into(std::span<Tensor> target, TensorList&& source) {
 
 void pull_unflatten(Pull& pull);
 
-constexpr OpRule unflatten_rule = {
-    "unflatten",
-    pull_unflatten,
-    [](Push& push) {
-      move_into(push.results, unflatten(push.tangents[0], push.attributes<PiecesAttributes>().shapes));
-    },
-    destroy_pieces,
-    nullptr,
-    true};
+constexpr OpRule unflatten_rule = selecting(
+    {"unflatten", pull_unflatten,
+     [](Push& push) {
+       move_into(push.results, unflatten(push.tangents[0], push.attributes<PiecesAttributes>().shapes));
+     },
+     destroy_pieces, nullptr, true});
 
-constexpr OpRule flatten_rule = {
-    "flatten",
-    [](Pull& pull) {
-      move_into(pull.gradients, unflatten(pull.cotangent(), pull.attributes<PiecesAttributes>().shapes));
-    },
-    [](Push& push) {
-      push.results[0] = flatten(list_of(push.tangents), push.attributes<PiecesAttributes>().shapes);
-    },
-    destroy_pieces};
+constexpr OpRule flatten_rule = moving(
+    {"flatten",
+     [](Pull& pull) {
+       move_into(pull.gradients, unflatten(pull.cotangent(), pull.attributes<PiecesAttributes>().shapes));
+     },
+     [](Push& push) {
+       push.results[0] = flatten(list_of(push.tangents), push.attributes<PiecesAttributes>().shapes);
+     },
+     destroy_pieces});
 
-constexpr OpRule unstack_rule = {"unstack",
-                                 [](Pull& pull) {
-                                   const auto& at = pull.attributes<RowsAttributes>();
-                                   pull.gradients[0] =
-                                       stack(list_of(pull.cotangents), at.row, at.dtype, at.axis);
-                                 },
-                                 [](Push& push) {
-                                   const auto& at = push.attributes<RowsAttributes>();
-                                   move_into(push.results, unstack(push.tangents[0], at.axis));
-                                 },
-                                 nullptr,
-                                 nullptr,
-                                 true};
+constexpr OpRule unstack_rule = selecting({"unstack",
+                                           [](Pull& pull) {
+                                             const auto& at = pull.attributes<RowsAttributes>();
+                                             pull.gradients[0] =
+                                                 stack(list_of(pull.cotangents), at.row, at.dtype, at.axis);
+                                           },
+                                           [](Push& push) {
+                                             const auto& at = push.attributes<RowsAttributes>();
+                                             move_into(push.results, unstack(push.tangents[0], at.axis));
+                                           },
+                                           nullptr, nullptr, true});
 
-constexpr OpRule stack_rule = {"stack",
-                               [](Pull& pull) {
-                                 const auto& at = pull.attributes<RowsAttributes>();
-                                 move_into(pull.gradients, unstack(pull.cotangent(), at.axis));
-                               },
-                               [](Push& push) {
-                                 const auto& at = push.attributes<RowsAttributes>();
-                                 push.results[0] = stack(list_of(push.tangents), at.row, at.dtype, at.axis);
-                               }};
+constexpr OpRule stack_rule = moving({"stack",
+                                      [](Pull& pull) {
+                                        const auto& at = pull.attributes<RowsAttributes>();
+                                        move_into(pull.gradients, unstack(pull.cotangent(), at.axis));
+                                      },
+                                      [](Push& push) {
+                                        const auto& at = push.attributes<RowsAttributes>();
+                                        push.results[0] =
+                                            stack(list_of(push.tangents), at.row, at.dtype, at.axis);
+                                      }});
 
-constexpr OpRule split_rule = {
-    "split",
-    [](Pull& pull) {
-      pull.gradients[0] = join_pieces(list_of(pull.cotangents), pull.attributes<JoinAttributes>());
-    },
-    [](Push& push) {
-      move_into(push.results, take_pieces(push.tangents[0], push.attributes<JoinAttributes>()));
-    },
-    destroy_join,
-    nullptr,
-    true};
+constexpr OpRule split_rule =
+    selecting({"split",
+               [](Pull& pull) {
+                 pull.gradients[0] = join_pieces(list_of(pull.cotangents), pull.attributes<JoinAttributes>());
+               },
+               [](Push& push) {
+                 move_into(push.results, take_pieces(push.tangents[0], push.attributes<JoinAttributes>()));
+               },
+               destroy_join, nullptr, true});
 
-constexpr OpRule concatenate_rule = {
-    "concatenate",
-    [](Pull& pull) {
-      move_into(pull.gradients, take_pieces(pull.cotangent(), pull.attributes<JoinAttributes>()));
-    },
-    [](Push& push) {
-      push.results[0] = join_pieces(list_of(push.tangents), push.attributes<JoinAttributes>());
-    },
-    destroy_join};
+constexpr OpRule concatenate_rule =
+    moving({"concatenate",
+            [](Pull& pull) {
+              move_into(pull.gradients, take_pieces(pull.cotangent(), pull.attributes<JoinAttributes>()));
+            },
+            [](Push& push) {
+              push.results[0] = join_pieces(list_of(push.tangents), push.attributes<JoinAttributes>());
+            },
+            destroy_join});
 
 // The dtype of the first tensor that is there; all others must agree.
 Dtype common_dtype(const char* op, const TensorList& list) {

@@ -23,7 +23,7 @@ void push_sum(Push& push) {
   const auto& at = push.attributes<SumAttributes>();
   push.results[0] = sum_kept(push.tangents[0], at.kept, at.output);
 }
-constexpr OpRule sum_rule = {"sum", pull_sum, push_sum};
+constexpr OpRule sum_rule = moving({"sum", pull_sum, push_sum});
 
 Tensor sum_kept(const Tensor& x, const Shape& kept, const Shape& output) {
   Tensor result = make_tensor(output, x.header()->dtype);

@@ -41,16 +41,16 @@ struct CumulativeAttributes {
   int axis;
   bool reverse;
 };
-constexpr OpRule cumulative_rule = {"cumulative_sum",
-                                    [](Pull& pull) {
-                                      const auto& at = pull.attributes<CumulativeAttributes>();
-                                      pull.gradients[0] =
-                                          cumulative_sum(pull.cotangent(), at.axis, !at.reverse);
-                                    },
-                                    [](Push& push) {
-                                      const auto& at = push.attributes<CumulativeAttributes>();
-                                      push.results[0] = cumulative_sum(push.tangents[0], at.axis, at.reverse);
-                                    }};
+constexpr OpRule cumulative_rule =
+    moving({"cumulative_sum",
+            [](Pull& pull) {
+              const auto& at = pull.attributes<CumulativeAttributes>();
+              pull.gradients[0] = cumulative_sum(pull.cotangent(), at.axis, !at.reverse);
+            },
+            [](Push& push) {
+              const auto& at = push.attributes<CumulativeAttributes>();
+              push.results[0] = cumulative_sum(push.tangents[0], at.axis, at.reverse);
+            }});
 
 Tensor reduce_booleans(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes, bool keep,
                        BooleanReduction reduction) {

@@ -14,28 +14,23 @@ namespace {
 struct ReshapeAttributes {
   Shape input, output;
 };
-constexpr OpRule reshape_rule = {
-    "reshape",
-    [](Pull& pull) {
-      pull.gradients[0] = reshape(pull.cotangent(), pull.attributes<ReshapeAttributes>().input);
-    },
-    [](Push& push) {
-      push.results[0] = reshape(push.tangents[0], push.attributes<ReshapeAttributes>().output);
-    },
-    nullptr,
-    nullptr,
-    true,
-    [](Push& push) {
-      const Shape shape = stacked_shape(push.block, push.attributes<ReshapeAttributes>().output);
-      push.results[0] = reshape(push.tangents[0], shape);
-    }};
+constexpr OpRule reshape_rule =
+    moving({"reshape",
+            [](Pull& pull) {
+              pull.gradients[0] = reshape(pull.cotangent(), pull.attributes<ReshapeAttributes>().input);
+            },
+            [](Push& push) {
+              push.results[0] = reshape(push.tangents[0], push.attributes<ReshapeAttributes>().output);
+            },
+            nullptr, nullptr, true,
+            [](Push& push) {
+              const Shape shape = stacked_shape(push.block, push.attributes<ReshapeAttributes>().output);
+              push.results[0] = reshape(push.tangents[0], shape);
+            }});
 
-constexpr OpRule contiguous_rule = {"contiguous",
-                                    [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                                    [](Push& push) { push.results[0] = contiguous(push.tangents[0]); },
-                                    nullptr,
-                                    nullptr,
-                                    true};
+constexpr OpRule contiguous_rule =
+    moving({"contiguous", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+            [](Push& push) { push.results[0] = contiguous(push.tangents[0]); }, nullptr, nullptr, true});
 
 struct PermuteAttributes {
   std::array<std::int8_t, max_rank> axes;
@@ -44,49 +39,46 @@ struct PermuteAttributes {
 std::vector<std::int64_t> axes_of(const PermuteAttributes& at) {
   return {at.axes.begin(), at.axes.begin() + at.rank};
 }
-constexpr OpRule permute_rule = {
-    "permute",
-    [](Pull& pull) {
-      const auto& at = pull.attributes<PermuteAttributes>();
-      std::vector<std::int64_t> inverse(static_cast<std::size_t>(at.rank));
-      for (int k = 0; k < at.rank; ++k)
-        inverse[static_cast<std::size_t>(at.axes[static_cast<std::size_t>(k)])] = k;
-      pull.gradients[0] = permute(pull.cotangent(), inverse);
-    },
-    [](Push& push) {
-      push.results[0] = permute(push.tangents[0], axes_of(push.attributes<PermuteAttributes>()));
-    },
-    nullptr,
-    nullptr,
-    true,
-    [](Push& push) {
-      std::vector<std::int64_t> axes{0};
-      for (const std::int64_t axis : axes_of(push.attributes<PermuteAttributes>())) axes.push_back(axis + 1);
-      push.results[0] = permute(push.tangents[0], axes);
-    }};
+constexpr OpRule permute_rule =
+    moving({"permute",
+            [](Pull& pull) {
+              const auto& at = pull.attributes<PermuteAttributes>();
+              std::vector<std::int64_t> inverse(static_cast<std::size_t>(at.rank));
+              for (int k = 0; k < at.rank; ++k)
+                inverse[static_cast<std::size_t>(at.axes[static_cast<std::size_t>(k)])] = k;
+              pull.gradients[0] = permute(pull.cotangent(), inverse);
+            },
+            [](Push& push) {
+              push.results[0] = permute(push.tangents[0], axes_of(push.attributes<PermuteAttributes>()));
+            },
+            nullptr, nullptr, true,
+            [](Push& push) {
+              std::vector<std::int64_t> axes{0};
+              for (const std::int64_t axis : axes_of(push.attributes<PermuteAttributes>()))
+                axes.push_back(axis + 1);
+              push.results[0] = permute(push.tangents[0], axes);
+            }});
 
 struct ExpandAttributes {
   Shape input, output;
 };
-constexpr OpRule expand_rule = {
-    "expand",
-    [](Pull& pull) {
-      pull.gradients[0] = sum_to(pull.cotangent(), pull.attributes<ExpandAttributes>().input);
-    },
-    [](Push& push) {
-      push.results[0] = expand(push.tangents[0], push.attributes<ExpandAttributes>().output);
-    },
-    nullptr,
-    nullptr,
-    true,
-    [](Push& push) {
-      const auto& at = push.attributes<ExpandAttributes>();
-      std::vector<std::int64_t> aligned(static_cast<std::size_t>(at.output.rank() - at.input.rank()), 1);
-      aligned.insert(aligned.end(), at.input.begin(), at.input.end());
-      const Shape each(std::span<const std::int64_t>{aligned});
-      push.results[0] = expand(reshape(push.tangents[0], stacked_shape(push.block, each)),
-                               stacked_shape(push.block, at.output));
-    }};
+constexpr OpRule expand_rule = moving(
+    {"expand",
+     [](Pull& pull) {
+       pull.gradients[0] = sum_to(pull.cotangent(), pull.attributes<ExpandAttributes>().input);
+     },
+     [](Push& push) {
+       push.results[0] = expand(push.tangents[0], push.attributes<ExpandAttributes>().output);
+     },
+     nullptr, nullptr, true,
+     [](Push& push) {
+       const auto& at = push.attributes<ExpandAttributes>();
+       std::vector<std::int64_t> aligned(static_cast<std::size_t>(at.output.rank() - at.input.rank()), 1);
+       aligned.insert(aligned.end(), at.input.begin(), at.input.end());
+       const Shape each(std::span<const std::int64_t>{aligned});
+       push.results[0] = expand(reshape(push.tangents[0], stacked_shape(push.block, each)),
+                                stacked_shape(push.block, at.output));
+     }});
 
 Tensor permuted(const char* op, const Tensor& x, const std::vector<std::int64_t>& axes) {
   const Header& header = header_of(op, x);

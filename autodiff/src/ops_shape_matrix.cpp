@@ -39,22 +39,22 @@ Tensor view_of_diagonal(const Tensor& x, const DiagonalAttributes& at) {
 Tensor take_diagonal(const Tensor& x, const DiagonalAttributes& at);
 Tensor place_diagonal(const Tensor& x, const DiagonalAttributes& at);
 
-constexpr OpRule diagonal_rule = {
-    "diagonal",
-    [](Pull& pull) {
-      pull.gradients[0] = place_diagonal(pull.cotangent(), pull.attributes<DiagonalAttributes>());
-    },
-    [](Push& push) {
-      push.results[0] = take_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
-    }};
-constexpr OpRule diag_rule = {
-    "diag",
-    [](Pull& pull) {
-      pull.gradients[0] = take_diagonal(pull.cotangent(), pull.attributes<DiagonalAttributes>());
-    },
-    [](Push& push) {
-      push.results[0] = place_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
-    }};
+constexpr OpRule diagonal_rule =
+    selecting({"diagonal",
+               [](Pull& pull) {
+                 pull.gradients[0] = place_diagonal(pull.cotangent(), pull.attributes<DiagonalAttributes>());
+               },
+               [](Push& push) {
+                 push.results[0] = take_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
+               }});
+constexpr OpRule diag_rule =
+    moving({"diag",
+            [](Pull& pull) {
+              pull.gradients[0] = take_diagonal(pull.cotangent(), pull.attributes<DiagonalAttributes>());
+            },
+            [](Push& push) {
+              push.results[0] = place_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
+            }});
 
 Tensor take_diagonal(const Tensor& x, const DiagonalAttributes& at) {
   return finish_one(diagonal_rule, {}, at, view_of_diagonal(x, at), x);
@@ -80,11 +80,13 @@ Tensor triangle(const Tensor& x, const TriangleAttributes& at);
 const char* name_of_triangle(const void* attributes) noexcept {
   return static_cast<const TriangleAttributes*>(attributes)->upper ? "triu" : "tril";
 }
-constexpr OpRule triangle_rule = {
-    "triangle",
-    [](Pull& pull) { pull.gradients[0] = triangle(pull.cotangent(), pull.attributes<TriangleAttributes>()); },
-    [](Push& push) { push.results[0] = triangle(push.tangents[0], push.attributes<TriangleAttributes>()); },
-    nullptr, name_of_triangle};
+constexpr OpRule triangle_rule = selecting(
+    {"triangle",
+     [](Pull& pull) {
+       pull.gradients[0] = triangle(pull.cotangent(), pull.attributes<TriangleAttributes>());
+     },
+     [](Push& push) { push.results[0] = triangle(push.tangents[0], push.attributes<TriangleAttributes>()); },
+     nullptr, name_of_triangle});
 
 Tensor triangle(const Tensor& x, const TriangleAttributes& at) {
   const Header& header = *x.header();

@@ -31,14 +31,14 @@ Tensor view_of_part(const Tensor& x, const SliceAttributes& at) {
 Tensor take_part(const Tensor& x, const SliceAttributes& at);
 Tensor place_part(const Tensor& x, const SliceAttributes& at);
 
-constexpr OpRule slice_rule = {
-    "slice",
-    [](Pull& pull) { pull.gradients[0] = place_part(pull.cotangent(), pull.attributes<SliceAttributes>()); },
-    [](Push& push) { push.results[0] = take_part(push.tangents[0], push.attributes<SliceAttributes>()); }};
-constexpr OpRule pad_rule = {
-    "pad",
-    [](Pull& pull) { pull.gradients[0] = take_part(pull.cotangent(), pull.attributes<SliceAttributes>()); },
-    [](Push& push) { push.results[0] = place_part(push.tangents[0], push.attributes<SliceAttributes>()); }};
+constexpr OpRule slice_rule = selecting(
+    {"slice",
+     [](Pull& pull) { pull.gradients[0] = place_part(pull.cotangent(), pull.attributes<SliceAttributes>()); },
+     [](Push& push) { push.results[0] = take_part(push.tangents[0], push.attributes<SliceAttributes>()); }});
+constexpr OpRule pad_rule = moving(
+    {"pad",
+     [](Pull& pull) { pull.gradients[0] = take_part(pull.cotangent(), pull.attributes<SliceAttributes>()); },
+     [](Push& push) { push.results[0] = place_part(push.tangents[0], push.attributes<SliceAttributes>()); }});
 
 Tensor take_part(const Tensor& x, const SliceAttributes& at) {
   return finish_one(slice_rule, {}, at, view_of_part(x, at), x);
@@ -53,20 +53,22 @@ Tensor place_part(const Tensor& x, const SliceAttributes& at) {
 struct MarginsAttributes {
   Margins margins;
 };
-constexpr OpRule pad_margins_rule = {
-    "pad",
-    [](Pull& pull) {
-      const Margins& margins = pull.attributes<MarginsAttributes>().margins;
-      Tensor inside = pull.cotangent();
-      for (std::size_t axis = 0; axis < margins.size(); ++axis) {
-        const auto [before, after] = margins[axis];
-        const auto a = static_cast<std::int64_t>(axis);
-        if (before != 0 || after != 0) inside = slice(inside, a, before, inside.extent(a) - after);
-      }
-      pull.gradients[0] = std::move(inside);
-    },
-    [](Push& push) { push.results[0] = pad(push.tangents[0], push.attributes<MarginsAttributes>().margins); },
-    [](void* attributes) noexcept { std::destroy_at(static_cast<MarginsAttributes*>(attributes)); }};
+constexpr OpRule pad_margins_rule =
+    moving({"pad",
+            [](Pull& pull) {
+              const Margins& margins = pull.attributes<MarginsAttributes>().margins;
+              Tensor inside = pull.cotangent();
+              for (std::size_t axis = 0; axis < margins.size(); ++axis) {
+                const auto [before, after] = margins[axis];
+                const auto a = static_cast<std::int64_t>(axis);
+                if (before != 0 || after != 0) inside = slice(inside, a, before, inside.extent(a) - after);
+              }
+              pull.gradients[0] = std::move(inside);
+            },
+            [](Push& push) {
+              push.results[0] = pad(push.tangents[0], push.attributes<MarginsAttributes>().margins);
+            },
+            [](void* attributes) noexcept { std::destroy_at(static_cast<MarginsAttributes*>(attributes)); }});
 
 struct FlipAttributes {
   unsigned axes;  // bits
@@ -74,10 +76,10 @@ struct FlipAttributes {
 
 // Its own adjoint.
 Tensor flip_axes(const Tensor& x, const FlipAttributes& at);
-constexpr OpRule flip_rule = {
-    "flip",
-    [](Pull& pull) { pull.gradients[0] = flip_axes(pull.cotangent(), pull.attributes<FlipAttributes>()); },
-    [](Push& push) { push.results[0] = flip_axes(push.tangents[0], push.attributes<FlipAttributes>()); }};
+constexpr OpRule flip_rule = moving(
+    {"flip",
+     [](Pull& pull) { pull.gradients[0] = flip_axes(pull.cotangent(), pull.attributes<FlipAttributes>()); },
+     [](Push& push) { push.results[0] = flip_axes(push.tangents[0], push.attributes<FlipAttributes>()); }});
 
 Tensor flip_axes(const Tensor& x, const FlipAttributes& at) {
   const Header& header = *x.header();
@@ -97,16 +99,17 @@ struct RollAttributes {
   std::int64_t shift;
 };
 Tensor roll_axis(const Tensor& x, int axis, std::int64_t shift);
-constexpr OpRule roll_rule = {"roll",
-                              [](Pull& pull) {
-                                const auto& at = pull.attributes<RollAttributes>();
-                                const std::int64_t extent = pull.cotangent().extent(at.axis);
-                                pull.gradients[0] = roll_axis(pull.cotangent(), at.axis, extent - at.shift);
-                              },
-                              [](Push& push) {
-                                const auto& at = push.attributes<RollAttributes>();
-                                push.results[0] = roll_axis(push.tangents[0], at.axis, at.shift);
-                              }};
+constexpr OpRule roll_rule = moving({"roll",
+                                     [](Pull& pull) {
+                                       const auto& at = pull.attributes<RollAttributes>();
+                                       const std::int64_t extent = pull.cotangent().extent(at.axis);
+                                       pull.gradients[0] =
+                                           roll_axis(pull.cotangent(), at.axis, extent - at.shift);
+                                     },
+                                     [](Push& push) {
+                                       const auto& at = push.attributes<RollAttributes>();
+                                       push.results[0] = roll_axis(push.tangents[0], at.axis, at.shift);
+                                     }});
 
 // 0 < shift < extent.
 Tensor roll_axis(const Tensor& x, int axis, std::int64_t shift) {

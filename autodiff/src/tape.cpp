@@ -145,8 +145,26 @@ Shape stacked_shape(std::int64_t count, const Shape& shape) {
 }
 
 bool Pull::needs(int input) const noexcept {
+  if (!node) return true;
   const Node* target = node->edges()[input].node;
   return target && target->may_serve(scope);
+}
+
+const SupportPointer& Pull::support(int output) const noexcept {
+  static const SupportPointer unknown;
+  return supports && !supports->cotangents.empty() ? supports->cotangents[static_cast<std::size_t>(output)]
+                                                   : unknown;
+}
+
+void Pull::set_support(int input, SupportPointer support) {
+  if (!supports) supports = std::make_unique<SupportLists>();
+  if (supports->gradients.empty()) supports->gradients.resize(gradients.size());
+  supports->gradients[static_cast<std::size_t>(input)] = std::move(support);
+}
+
+void end_supports(const Tensor& tensor) noexcept {
+  if (!tensor.defined()) return;
+  if (TapeRecord* node = tensor.header()->node) static_cast<Node*>(node)->border = true;
 }
 
 const Tensor Primal::absent;

@@ -36,6 +36,26 @@ void accumulate(Tensor& sum, Tensor&& term) {
   sum = sum.defined() ? add(std::move(sum), std::move(term)) : std::move(term);
 }
 
+// The support of what has arrived at one place.
+class ArrivedSupport {
+ public:
+  /// `support`, or the one it points to, may be null: nothing is known of what arrives.
+  void add(SupportPointer* support) {
+    if (!support || !*support) whole_ = true;
+    if (whole_)
+      parts_.clear();
+    else
+      parts_.push_back(std::move(*support));
+  }
+  bool empty() const noexcept { return !whole_ && parts_.empty(); }
+  /// Null if nothing is known.
+  SupportPointer take() { return whole_ ? nullptr : joined_support(std::move(parts_)); }
+
+ private:
+  std::vector<SupportPointer> parts_;
+  bool whole_ = false;
+};
+
 // Cotangents that wait for their node: an open-addressing table, since every operation enters and leaves it
 // once.
 class PendingTable {
@@ -43,9 +63,34 @@ class PendingTable {
   struct Entry {
     Node* node = nullptr;  // owned
     Tensor first;
-    std::unique_ptr<Tensor[]> rest;  // outputs 1.. of nodes with several
-    std::unique_ptr<Joined> joined;  // for nodes made by unflatten, once a product asks
-    Tensor& cotangent(std::uint32_t output) { return output == 0 ? first : rest[output - 1]; }
+    struct Rare {
+      std::vector<Tensor> rest;        // outputs 1.. of nodes with several
+      std::unique_ptr<Joined> joined;  // for nodes made by unflatten, once a product asks
+      // Of all outputs, once one is known; nothing is known of cotangents that arrived before.
+      std::vector<ArrivedSupport> supports;
+    };
+    std::unique_ptr<Rare> rare;
+    Rare& need_rare() {
+      if (!rare) rare = std::make_unique<Rare>();
+      return *rare;
+    }
+    Tensor& cotangent(std::uint32_t output) { return output == 0 ? first : rare->rest[output - 1]; }
+    bool knows_supports() const noexcept { return rare && !rare->supports.empty(); }
+    /// Before the cotangent itself arrives.
+    void note(std::uint32_t output, SupportPointer* support) {
+      need_rare().supports.resize(node->output_count);
+      settle(output);
+      rare->supports[output].add(support);
+    }
+    /// What has arrived without a word about its support.
+    void settle(std::uint32_t output) {
+      ArrivedSupport& arrived = rare->supports[output];
+      if (arrived.empty() && cotangent(output).defined()) arrived.add(nullptr);
+    }
+    SupportPointer take_support(std::uint32_t output) {
+      settle(output);
+      return rare->supports[output].take();
+    }
   };
 
   PendingTable() : slots_(64) {}
@@ -65,7 +110,7 @@ class PendingTable {
     if (fresh) {
       retain(static_cast<TapeRecord*>(node));
       slots_[i].node = node;
-      if (node->output_count > 1) slots_[i].rest = std::make_unique<Tensor[]>(node->output_count - 1);
+      if (node->output_count > 1) slots_[i].need_rare().rest.resize(node->output_count - 1);
       ++size_;
     }
     return slots_[i];
@@ -136,15 +181,18 @@ struct ConsumeOnError {
 
 class Walk {
  public:
-  Walk(ScopeRange scope, bool consume, TensorList& leaves, WantedTangents wanted)
-      : scope_(scope), consume_(consume), leaves_(leaves), wanted_(std::move(wanted)) {}
+  Walk(ScopeRange scope, bool consume, TensorList& leaves, WantedTangents wanted, WalkSupports* supports)
+      : scope_(scope), consume_(consume), leaves_(leaves), wanted_(std::move(wanted)) {
+    if (supports) leaf_supports_.resize(leaves.size());
+  }
 
   /// `is_tangent`: of a cotangent of which only the tangent is wanted.
-  void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent, bool is_tangent = false) {
-    pass_leaves(node, output);
+  void add_cotangent(Node* node, std::uint32_t output, Tensor&& cotangent, bool is_tangent = false,
+                     SupportPointer* support = nullptr) {
+    if (pass_leaves(node, output)) support = nullptr;
     if (!node || !node->may_serve(scope_.low) || !cotangent.defined()) return;
     if (!tangent_alone(*node)) {
-      add(node, output, std::move(cotangent));
+      add(node, output, std::move(cotangent), support);
       return;
     }
     if (!is_tangent) {
@@ -152,7 +200,28 @@ class Walk {
       if (!tangent) return;
       cotangent = Tensor(*tangent);
     }
-    add(node, output, std::move(cotangent));
+    add(node, output, std::move(cotangent), support);
+  }
+
+  /// Whether anybody may ask for the support of what goes along this edge.
+  bool wants_support(const Edge& edge, int moves = most_moves) const {
+    Node* node = edge.node;
+    std::uint32_t output = edge.output;
+    if (pass_leaves(node, output) || !node || !node->may_serve(scope_.low)) return false;
+    if (leaf_of(*node, scope_.low)) return !leaf_supports_.empty();
+    const Supports kind = node->rule->supports;
+    if (kind == Supports::dropped) return false;
+    if (node->consumed || moves == 0 || (kind == Supports::handled && !only_passes_supports(*node)))
+      return true;
+    for (std::uint32_t i = 0; i < node->input_count; ++i)
+      if (wants_support(node->edges()[i], i == 0 ? moves - 1 : 0)) return true;
+    return false;
+  }
+
+  std::vector<SupportPointer> leaf_supports() {
+    std::vector<SupportPointer> all;
+    for (ArrivedSupport& each : leaf_supports_) all.push_back(each.take());
+    return all;
   }
 
   /// The scope of the tangent if nothing else is wanted of the node's cotangents, else 0: of a leaf's, and of
@@ -170,12 +239,12 @@ class Walk {
     return 0;
   }
 
-  Tensor take_sum(const Edge& edge) {
+  Tensor take_sum(const Edge& edge, bool& whole) {
     Node* node = edge.node;
     std::uint32_t output = edge.output;
     pass_leaves(node, output);
     if (!node || !node->may_serve(scope_.low)) return {};
-    Tensor sum = take(node, output);
+    Tensor sum = take(node, output, whole);
     if (!sum.defined() || !tangent_alone(*node)) return sum;
     // The rule goes on with a gradient that nobody reads, for the tangent's sake.
     Tensor unread = make_alias(sum);
@@ -196,14 +265,15 @@ class Walk {
     PendingTable::Entry& entry = pending_.at(node, fresh);
     if (fresh) queue_.push({node->number, node});
     if (entry.cotangent(output).defined()) return {};
-    if (!entry.joined) {
-      entry.joined = std::make_unique<Joined>();
-      entry.joined->vector = make_tensor(Shape{piece.total}, dtype);
+    std::unique_ptr<Joined>& joined = entry.need_rare().joined;
+    if (!joined) {
+      joined = std::make_unique<Joined>();
+      joined->vector = make_tensor(Shape{piece.total}, dtype);
     }
     const std::uint64_t bit = std::uint64_t{1} << output;
-    if (entry.joined->given & bit) return {};
-    entry.joined->given |= bit;
-    return make_view(entry.joined->vector, *piece.shape, nullptr, piece.offset);
+    if (joined->given & bit) return {};
+    joined->given |= bit;
+    return make_view(joined->vector, *piece.shape, nullptr, piece.offset);
   }
 
   void run() {
@@ -220,30 +290,61 @@ class Walk {
   // Each question costs its moves: a leaf is reached by a reshape or two, or else counts as not reached.
   static constexpr int most_moves = 6;
 
-  void add(Node* node, std::uint32_t output, Tensor&& cotangent) {
+  void add(Node* node, std::uint32_t output, Tensor&& cotangent, SupportPointer* support) {
     if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) {
+      if (!leaf_supports_.empty()) leaf_supports_[leaf->index].add(support);
       accumulate(leaves_[leaf->index], std::move(cotangent));
       return;
     }
     bool fresh = false;
     PendingTable::Entry& entry = pending_.at(node, fresh);
     if (fresh) queue_.push({node->number, node});
+    if ((support && *support) || entry.knows_supports()) entry.note(output, support);
     accumulate(entry.cotangent(output), std::move(cotangent));
   }
 
-  Tensor take(Node* node, std::uint32_t output) {
+  Tensor take(Node* node, std::uint32_t output, bool& whole) {
     if (const LeafAttributes* leaf = leaf_of(*node, scope_.low)) return std::move(leaves_[leaf->index]);
     PendingTable::Entry* entry = pending_.find(node);
-    return entry ? std::move(entry->cotangent(output)) : Tensor();
+    if (!entry) return {};
+    if (entry->knows_supports())
+      entry->settle(output);
+    else
+      whole = entry->cotangent(output).defined();
+    return std::move(entry->cotangent(output));
   }
 
   // To this scope the leaf of another one is the identity: what arrives there is added to what has arrived
-  // behind it, instead of being gathered first.
-  void pass_leaves(Node*& node, std::uint32_t& output) const {
+  // behind it, instead of being gathered first. Returns whether supports end on the way.
+  bool pass_leaves(Node*& node, std::uint32_t& output) const {
+    bool border = node && node->border;
     while (node && node->rule == &leaf_rule && !leaf_of(*node, scope_.low)) {
       const Edge& edge = node->edges()[0];
       output = edge.output;
       node = edge.node;
+      border |= node && node->border;
+    }
+    return border;
+  }
+
+  // The supports that came with the cotangents; none if all are unknown.
+  static std::unique_ptr<Pull::SupportLists> take_supports(const Node& node, PendingTable::Entry& entry) {
+    auto lists = std::make_unique<Pull::SupportLists>();
+    bool known = false;
+    for (std::uint32_t k = 0; k < node.output_count; ++k) {
+      lists->cotangents.push_back(entry.take_support(k));
+      known |= lists->cotangents.back() != nullptr;
+    }
+    return known ? std::move(lists) : nullptr;
+  }
+
+  // For a rule that moves supports: what they become, if anybody asks. Before the rule runs.
+  void move_supports(Node& node, Pull& pull) const {
+    std::shared_ptr<PulledSupport> all;
+    for (std::uint32_t i = 0; i < node.input_count; ++i) {
+      if (!wants_support(node.edges()[i])) continue;
+      if (!all) all = std::make_shared<PulledSupport>(node, pull);
+      pull.set_support(static_cast<int>(i), PulledSupport::of_input(all, static_cast<int>(i)));
     }
   }
 
@@ -255,7 +356,10 @@ class Walk {
     pull.node = &node;
     pull.scope = scope_.low;
     pull.walk = this;
-    pull.joined = entry.joined.get();
+    if (entry.rare) {
+      pull.joined = entry.rare->joined.get();
+      if (entry.knows_supports()) pull.supports = take_supports(node, entry);
+    }
     if (node.output_count == 1) {
       pull.cotangents = {&entry.first, 1};
     } else {
@@ -274,12 +378,18 @@ class Walk {
     {
       const ConsumeOnError guard{consume ? &node : nullptr, std::uncaught_exceptions()};
       const Unpacked saved(node, pull, consume);
+      if (node.rule->supports == Supports::selected ||
+          (node.rule->supports == Supports::moved && pull.supports))
+        move_supports(node, pull);
       node.rule->pull(pull);
     }
+    SupportPointer* const supports =
+        pull.supports && !pull.supports->gradients.empty() ? pull.supports->gradients.data() : nullptr;
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
       const Edge& edge = node.edges()[i];
       add_cotangent(edge.node, edge.output, std::move(pull.gradients[i]),
-                    tangents || (i < 32 && (pull.tangents_given >> i & 1u)));
+                    tangents || (i < 32 && (pull.tangents_given >> i & 1u)),
+                    supports ? supports + i : nullptr);
     }
     if (consume) node.consume();
   }
@@ -288,16 +398,24 @@ class Walk {
   bool consume_;
   TensorList& leaves_;
   WantedTangents wanted_;
+  std::vector<ArrivedSupport> leaf_supports_;  // empty: nobody asks
   PendingTable pending_;
   std::priority_queue<Queued> queue_;
 };
 
 }  // namespace
 
-Tensor Pull::take_sum(int input) const { return static_cast<Walk*>(walk)->take_sum(node->edges()[input]); }
+Tensor Pull::take_sum(int input, bool* whole) const {
+  bool ignored = false;
+  return static_cast<Walk*>(walk)->take_sum(node->edges()[input], whole ? *whole : ignored);
+}
 
 Tensor Pull::destination(int input, Dtype dtype) const {
   return static_cast<Walk*>(walk)->destination(node->edges()[input], dtype);
+}
+
+bool Pull::wants_support(int input) const noexcept {
+  return static_cast<const Walk*>(walk)->wants_support(node->edges()[input]);
 }
 
 std::uint64_t Pull::tangent_alone(int input) const {
@@ -322,19 +440,21 @@ Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
 }
 
 TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated,
-                      WantedTangents wanted) {
+                      WantedTangents wanted, WalkSupports* supports) {
   TensorList leaves = std::move(accumulated);
   leaves.resize(graph.inputs);
   const ScopeMask mask(graph.scope);
-  Walk walk(graph.scope, consume, leaves, std::move(wanted));
+  Walk walk(graph.scope, consume, leaves, std::move(wanted), supports);
   for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
     if (!graph.outputs[k].defined()) continue;
     const Header& header = *graph.outputs[k].header();
-    walk.add_cotangent(static_cast<Node*>(header.node), header.output, Tensor(cotangents[k]));
+    walk.add_cotangent(static_cast<Node*>(header.node), header.output, Tensor(cotangents[k]), false,
+                       supports && !supports->cotangents.empty() ? &supports->cotangents[k] : nullptr);
   }
   // From here on only the walk keeps a consumed graph alive, node by node.
   if (consume) graph.outputs.clear();
   walk.run();
+  if (supports) supports->gradients = walk.leaf_supports();
   return leaves;
 }
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "node.h"
+#include "support.h"
 
 namespace hypertape::detail {
 
@@ -26,7 +26,7 @@ struct WantedTangents {
 /// Gradients of sum_k <cotangents[k], outputs[k]> with respect to the leaves; absent where there is no path.
 /// `accumulated[i]`, if given, is what leaf i's gradient starts from. With `consume` the graph is used up.
 TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, TensorList accumulated = {},
-                      WantedTangents wanted = {});
+                      WantedTangents wanted = {}, WalkSupports* supports = nullptr);
 
 /// The nodes between leaves and outputs, in topological order: prepared once for many replays.
 class Replay {

@@ -69,6 +69,11 @@ Tensor with_own_node(const Tensor& x) {
                                        hypertape::detail::make_alias(x), x);
 }
 
+// Methods that differentiate step by step start each step from plain cotangents; so does a tape of all steps.
+void end_supports(const TensorList& list) {
+  for (const Tensor& tensor : list) hypertape::detail::end_supports(tensor);
+}
+
 // The tensors of a state as nodes of their own: where two of them are one (slow weights at the start), their
 // cotangents would be added up in another order with a tape than with a node that has two inputs.
 optim::State separated(optim::State state) {
@@ -84,6 +89,8 @@ optim::State separated(optim::State state) {
         tensor = with_own_node(tensor);
       if (tensor.defined()) all.push_back(&tensor);
     }
+  end_supports(state.parameters);
+  end_supports(state.buffers);
   return state;
 }
 
@@ -165,6 +172,7 @@ TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int6
 
 optim::State Run::advance(optim::State state, const NamedTensors& h_t, std::int64_t t, bool report) const {
   TensorList gradients = gradient(state.parameters, h_t, t, report);
+  end_supports(gradients);
   optim::State next = problem_.step.update(std::move(state), std::move(gradients), h_t);
   require_same_form(problem_.step.name, "parameters", next.parameters, initial_state_.parameters);
   require_same_form(problem_.step.name, "buffers", next.buffers, initial_state_.buffers);

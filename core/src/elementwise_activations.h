@@ -12,6 +12,7 @@ struct Masked {
   static constexpr int arity = 2;
   static constexpr unsigned uses[] = {uses_second};
   static constexpr bool fused[] = {false};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}, {-3, 3}};
   static constexpr double kink[] = {no_kink, 0.0};  // where the mask changes there is a jump
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& t, const auto& y) {
@@ -30,6 +31,7 @@ struct Relu {
   static constexpr int arity = 1;
   static constexpr unsigned uses[] = {uses_output};
   static constexpr bool fused[] = {false};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) {
@@ -96,6 +98,7 @@ struct LeakyRelu {
   static constexpr int arity = 1;
   static constexpr unsigned uses[] = {uses_first};
   static constexpr bool fused[] = {true};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant c, const auto& x) {

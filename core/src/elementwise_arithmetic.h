@@ -221,6 +221,7 @@ struct Abs {
   static constexpr int arity = 1;
   static constexpr unsigned uses[] = {uses_first};
   static constexpr bool fused[] = {true};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}};
   static constexpr double kink = 0.0;
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x) { return math::abs(x); }
@@ -266,6 +267,7 @@ struct Maximum {
   static constexpr int arity = 2;
   static constexpr unsigned uses[] = {uses_first | uses_second, uses_first | uses_second};
   static constexpr bool fused[] = {true, true};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}, {-0.05, 0.05}};
   static constexpr double kink[] = {0.0, no_kink};
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) {
@@ -285,6 +287,7 @@ struct Minimum {
   static constexpr int arity = 2;
   static constexpr unsigned uses[] = {uses_first | uses_second, uses_first | uses_second};
   static constexpr bool fused[] = {true, true};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}, {-0.05, 0.05}};
   static constexpr double kink[] = {0.0, no_kink};
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& a, const auto& b) {
@@ -306,6 +309,7 @@ struct Clamp {
                                       uses_first | uses_second | uses_third,
                                       uses_first | uses_second | uses_third};
   static constexpr bool fused[] = {true, true, true};
+  static constexpr bool selects = true;
   static constexpr Interval domain[] = {{-3, 3}, {-0.05, 0.05}, {5, 6}};
   static constexpr double kink[] = {0.0, no_kink, no_kink};
   HYPERTAPE_ALWAYS_INLINE static auto value(Constant, const auto& x, const auto& low, const auto& high) {

@@ -13,7 +13,8 @@
 //   public
 //             operation, or a few that are not worth a kernel
 //   product   (optional) whether pull<i> is t times one used tensor: summed to a scalar, it is a dot product
-//   cost      passes over memory that evaluating the body takes as long as, pull_cost the same for fused
+//   selects   (optional) true if the pulls pass t on, a constant multiple of it, or 0, depending on what they
+//   read cost      passes over memory that evaluating the body takes as long as, pull_cost the same for fused
 //   pulls;
 //             1 if not given
 //   domain    where tests sample each operand; kinks (one for all operands, or one for each) are points where
@@ -54,6 +55,15 @@ constexpr bool pull_depends_on(std::index_sequence<k...>) {
 template <class Op, int operand, int j>
 inline constexpr bool pull_depends_on =
     bodies::pull_depends_on<Op, operand, j>(std::make_index_sequence<pull_arity<Op, operand>>());
+
+/// Whether the pulls of Op are selections.
+template <class Op>
+inline constexpr bool selects = [] {
+  if constexpr (requires { Op::selects; })
+    return Op::selects;
+  else
+    return false;
+}();
 
 }  // namespace elementwise
 }  // namespace

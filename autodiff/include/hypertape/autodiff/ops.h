@@ -81,7 +81,8 @@ HYPERTAPE_API Tensor logical_and(const Tensor& a, const Tensor& b);
 HYPERTAPE_API Tensor logical_or(const Tensor& a, const Tensor& b);
 HYPERTAPE_API Tensor logical_not(const Tensor& x);
 /// mask ? a : b for each element; the three shapes broadcast, mask is boolean, a and b have one dtype (any).
-/// The branch not taken has no influence on value or derivatives, NaN included.
+/// The branch not taken has no influence on value or derivatives, NaN and infinite slopes included (the rule:
+/// docs/autodiff.md, "What a selection left out").
 HYPERTAPE_API Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
 HYPERTAPE_API Tensor where(const Tensor& mask, const Tensor& a, double b);
 HYPERTAPE_API Tensor where(const Tensor& mask, double a, const Tensor& b);
