@@ -44,7 +44,7 @@ Dataset read_data(const std::string& path, const ReadOptions& options) {
   if (options.samples < 0)
     fail(load_data, "cannot keep ", options.samples, " samples; ask for 1 or more, or 0 for all");
   FileReader file(path);
-  std::string name = std::filesystem::path(path).filename().string();
+  std::string name = printable(std::filesystem::path(path).filename().string());
   if (is_idx(file)) {
     if (options.label_column) {
       fail(load_data, path,

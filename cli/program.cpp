@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
+#include <cstring>
 #include <iostream>
 #include <new>
 #include <optional>
@@ -9,12 +12,14 @@
 
 #include "compare.h"
 #include "data.h"
+#include "held_signals.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/warning.h"
 #include "info.h"
 #include "options.h"
 #include "output_file.h"
 #include "progress.h"
+#include "readable.h"
 #include "report.h"
 #include "tune.h"
 #include "tune_folder.h"
@@ -26,10 +31,13 @@ namespace {
 
 constexpr int success = 0, failure = 1, bad_usage = 2;
 
+// One line, whatever a file in it is called.
+void complain(std::ostream& err, std::string_view text) { err << "hypertape: " << printable(text) << '\n'; }
+
 class WarningsTo {
  public:
   explicit WarningsTo(std::ostream& err) {
-    set_warning_sink([&err](std::string_view text) { err << "hypertape: warning: " << text << '\n'; });
+    set_warning_sink([&err](std::string_view text) { complain(err, "warning: " + std::string(text)); });
   }
   ~WarningsTo() { set_warning_sink({}); }
   WarningsTo(const WarningsTo&) = delete;
@@ -37,8 +45,22 @@ class WarningsTo {
 };
 
 void print(std::ostream& out, const std::string& text) {
+  const HeldSignals held({SIGXFSZ});
+  errno = 0;
   out << text << std::flush;
-  if (!out) fail("output", "cannot write to the standard output");
+  if (!out)
+    fail("output", "cannot write to the standard output", errno == 0 ? "" : ": ",
+         errno == 0 ? "" : std::strerror(errno));
+}
+
+// A result that has taken long is not lost with the place that it was meant for.
+void write(OutputFile& output, const std::string& text, std::ostream& out) {
+  try {
+    output.write(text);
+  } catch (const Error& error) {
+    print(out, text);
+    throw std::runtime_error(error.what() + std::string("; the result is on the standard output instead"));
+  }
 }
 
 // The built-in digits, cut to the first samples; files are cut while they are read.
@@ -61,19 +83,20 @@ std::ostream* terminal(std::ostream& err) {
 }
 
 int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& err) {
-  if (options.output) require_writable(*options.output);
+  std::optional<OutputFile> output;
+  if (options.output) output.emplace(*options.output);
   Progress progress(terminal(err));
   const Comparison comparison = options.problem == ProblemKind::net
                                     ? compare(load(options), options, progress)
                                     : compare_closed(options, progress);
   progress.clear();
   const std::string text = report(comparison, options.format);
-  if (options.output)
-    write_file(*options.output, text);
+  if (output)
+    write(*output, text, out);
   else
     print(out, text);
   if (comparison.failure.empty()) return success;
-  err << "hypertape: " << comparison.failure << '\n';
+  complain(err, comparison.failure);
   return failure;
 }
 
@@ -87,7 +110,7 @@ int run_tune(const TuneOptions& options, std::ostream& out, std::ostream& err) {
   if (folder) write_results(result, *folder);
   print(out, tune_table(result));
   if (result.failure.empty()) return success;
-  err << "hypertape: " << result.failure << '\n';
+  complain(err, result.failure);
   return failure;
 }
 
@@ -114,12 +137,12 @@ int run_program(int argc, const char* const* argv, std::ostream& out, std::ostre
   try {
     return run(parse_arguments(argc, argv), out, err);
   } catch (const UsageError& error) {
-    err << "hypertape: " << error.what() << '\n';
+    complain(err, error.what());
     return bad_usage;
   } catch (const std::bad_alloc&) {
-    err << "hypertape: out of memory; use fewer --samples, smaller --layers or fewer --steps\n";
+    complain(err, "out of memory; use fewer --samples, smaller --layers or fewer --steps");
   } catch (const std::exception& error) {
-    err << "hypertape: " << error.what() << '\n';
+    complain(err, error.what());
   }
   return failure;
 }

@@ -1,9 +1,31 @@
 #include "readable.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 
 namespace hypertape {
+namespace {
+
+unsigned byte_at(std::string_view bytes, std::size_t at) { return static_cast<unsigned char>(bytes[at]); }
+
+// The bytes of the UTF-8 character at the beginning; 0 if there is none, or one for terminals.
+std::size_t character_at(std::string_view bytes) {
+  const unsigned first = byte_at(bytes, 0);
+  if (first < 0x80) return first >= 0x20 && first != 0x7f ? 1 : 0;
+  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || bytes.size() < length) return 0;
+  unsigned code = first & (0x7fU >> length);
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte_at(bytes, i) & 0xc0) != 0x80) return 0;
+    code = code << 6 | (byte_at(bytes, i) & 0x3f);
+  }
+  constexpr unsigned first_of[] = {0, 0, 0xa0, 0x800, 0x10000};  // below 0xa0 are controls
+  const bool surrogate = code >= 0xd800 && code < 0xe000;
+  return code >= first_of[length] && code < 0x110000 && !surrogate ? length : 0;
+}
+
+}  // namespace
 
 std::string formatted(const char* pattern, double number) {
   char text[64];
@@ -51,6 +73,22 @@ std::string readable_seconds(double seconds) {
     unit = " ms";
   }
   return formatted(seconds < 9.995 ? "%.2f" : seconds < 99.95 ? "%.1f" : "%.0f", seconds) + unit;
+}
+
+std::string printable(std::string_view bytes) {
+  std::string text;
+  while (!bytes.empty()) {
+    const std::size_t length = character_at(bytes);
+    if (length > 0) {
+      text += bytes.substr(0, length);
+    } else {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", static_cast<unsigned>(byte_at(bytes, 0)));
+      text += escaped;
+    }
+    bytes.remove_prefix(std::max<std::size_t>(1, length));
+  }
+  return text;
 }
 
 }  // namespace hypertape

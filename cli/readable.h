@@ -1,8 +1,9 @@
-// Numbers for people.
+// Numbers, and names from outside, for people.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace hypertape {
 
@@ -23,5 +24,9 @@ std::string exact_text(double number);
 
 /// A number in a printf format for one double.
 std::string formatted(const char* pattern, double number);
+
+/// Any bytes, such as a file's name, as UTF-8 on one line: control characters and bytes that are not UTF-8
+/// become \x1b and the like.
+std::string printable(std::string_view bytes);
 
 }  // namespace hypertape

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "output_file.h"
+
 namespace hypertape {
 
 /// What the folder may hold. A file that is none of these was not written by `tune`.
@@ -13,14 +15,14 @@ inline constexpr const char* tune_file_names[] = {
     "state",       "hyperparameters.json", "hyperparameters.npz", "history.csv",
     "results.csv", "baseline.csv",         "figure.svg"};
 
-/// Locks the folder as long as it lives, so that two runs do not write to one.
+/// Locks the folder as long as it lives, so that two runs do not write to one. It is opened once: a folder
+/// that is moved meanwhile, and another one that takes its name, change nothing.
 class TuneFolder {
  public:
   /// Creates the folder if it is missing (not its parents). Error if it cannot be written, if another process
   /// has it open, or if it holds something else than a run's files; nothing is changed then. What a killed
   /// run left half written is removed.
   explicit TuneFolder(std::string path);
-  ~TuneFolder();
   TuneFolder(const TuneFolder&) = delete;
   TuneFolder& operator=(const TuneFolder&) = delete;
 
@@ -33,10 +35,11 @@ class TuneFolder {
 
  private:
   void lock();
+  std::vector<std::string> names() const;
   std::vector<std::string> leftovers() const;
 
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 }  // namespace hypertape

@@ -1,9 +1,6 @@
 // The program's command line: options, exit codes, what goes to which stream, and its output file.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -12,15 +9,12 @@
 #include "hypertape/core/version.h"
 #include "option_values.h"
 #include "options.h"
-#include "output_file.h"
 #include "program.h"
 #include "program_run.h"
-#include "temporary_folder.h"
 #include "thrown.h"
 
 namespace {
 
-namespace fs = std::filesystem;
 using hypertape::Arguments;
 using hypertape::CompareOptions;
 using hypertape::Format;
@@ -204,29 +198,4 @@ TEST_CASE("training that diverges is reported, with exit code 1") {
   CHECK(contains(outcome.err, "at step "));
   CHECK(contains(outcome.out, "\"status\": \"diverged at step "));
   CHECK(contains(outcome.out, "\"training_run_seconds\": null"));
-}
-
-TEST_CASE("an output file is written whole and replaces what was there") {
-  const TemporaryFolder folder;
-  const fs::path path = folder / "result.csv";
-  std::ofstream(path) << "old";
-  const Outcome outcome = run(with(tiny, {"--format", "csv", "--output", path.string()}));
-  CHECK(outcome.code == 0);
-  CHECK(outcome.out.empty());
-  CHECK(content(path).starts_with("method,"));
-  CHECK(folder.files() == 1);  // nothing left over
-}
-
-TEST_CASE("an output file that is a symbolic link stays one") {
-  const TemporaryFolder folder;
-  fs::create_symlink(folder / "target", folder / "link");
-  hypertape::write_file((folder / "link").string(), "text");
-  CHECK(fs::is_symlink(folder / "link"));
-  CHECK(content(folder / "target") == "text");
-}
-
-TEST_CASE("an output file that is a device is written to, not replaced") {
-  hypertape::require_writable("/dev/null");
-  hypertape::write_file("/dev/null", "text");
-  CHECK(fs::is_character_file("/dev/null"));
 }

@@ -1,15 +1,12 @@
 // The files of `hypertape tune`: resuming to the same bits, and refusing what is not its own.
 #include <doctest/doctest.h>
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
-#include <csignal>
 #include <filesystem>
 
+#include "file_size_limit.h"
 #include "hyperparameters_file.h"
 #include "npz_file.h"
 #include "output_file.h"
@@ -237,8 +234,8 @@ TEST_CASE("a folder that cannot be a run's is refused and left as it is") {
   set_content(folder / "foreign" / "thesis.tex", "x");
   refused(folder / "foreign", "holds thesis.tex");
   fs::create_directory(folder / "hidden");
-  set_content(folder / "hidden" / ".state.12x.tmp", "x");
-  refused(folder / "hidden", "holds .state.12x.tmp");
+  set_content(folder / "hidden" / ".hypertape.x.tmp", "x");
+  refused(folder / "hidden", "holds .hypertape.x.tmp");
   fs::create_directories(folder / "nested" / "state");
   check_error(run(small(folder / "nested")), 1, "holds state");
   fs::create_directory(folder / "linked");
@@ -257,18 +254,45 @@ TEST_CASE("a folder that cannot be a run's is refused and left as it is") {
 TEST_CASE("what a killed process left half written is removed, nothing else") {
   const TemporaryFolder folder;
   fs::create_directory(folder / "o");
-  set_content(folder / "o" / ".state.123.tmp", "half");
-  set_content(folder / "o" / ".figure.svg.9.tmp", "half");
+  const std::string half = ".hypertape.0123456789abcdef.tmp";
+  set_content(folder / "o" / half, "half");
   CHECK(run(small(folder / "o")).code == 0);
-  CHECK_FALSE(fs::exists(folder / "o" / ".state.123.tmp"));
-  CHECK_FALSE(fs::exists(folder / "o" / ".figure.svg.9.tmp"));
-  const auto is_temporary = [](const char* name) {
-    return hypertape::is_temporary_of(name, hypertape::tune_file_names);
-  };
-  CHECK(is_temporary(".state.1.tmp"));
-  for (const char* name : {"state", ".state.tmp", ".state..tmp", ".state.x1.tmp", "state.1.tmp",
-                           ".other.1.tmp", ".1.tmp", ".tmp", ".", "", ".state.1.tmpx"})
-    CHECK_FALSE(is_temporary(name));
+  CHECK_FALSE(fs::exists(folder / "o" / half));
+  CHECK(hypertape::is_temporary_name(half));
+  for (const char* name : {"state", ".state.1.tmp", "hypertape.0123456789abcdef.tmp", ".hypertape..tmp", "",
+                           ".hypertape.0123456789abcdeF.tmp", ".hypertape.0123456789abcde.tmp", ".tmp",
+                           ".hypertape.0123456789abcdef.tmpx", ".hypertape.0123456789abcdef0.tmp"})
+    CHECK_FALSE(hypertape::is_temporary_name(name));
+}
+
+TEST_CASE("a run keeps to its folder when that is moved and another one takes its name") {
+  const TemporaryFolder folder;
+  const hypertape::TuneFolder mine((folder / "o").string());
+  mine.write("state", "first");
+  fs::rename(folder / "o", folder / "moved");
+  const hypertape::TuneFolder other((folder / "o").string());
+  mine.write("state", "mine");
+  other.write("state", "theirs");
+  CHECK(contents_of(folder / "moved") == std::map<std::string, std::string>{{"state", "mine"}});
+  CHECK(contents_of(folder / "o") == std::map<std::string, std::string>{{"state", "theirs"}});
+  CHECK(mine.state() == "mine");
+}
+
+TEST_CASE("data and folders whose names are not UTF-8 or hold line breaks are like others") {
+  const TemporaryFolder folder;
+  const fs::path data = folder / "da\xff\nta.csv", output = folder / "o\xfe\n";
+  std::string rows;
+  for (int i = 0; i < 40; ++i) rows += std::to_string(i) + ',' + std::to_string(i % 2) + '\n';
+  set_content(data, rows);
+  const Words words = {"--data", data.string(), "--samples", "40", "--batch", "5"};
+  CHECK(run(small(output, with(words, {"--outer-steps", "2"}))).code == 0);
+  const Outcome resumed = run(small(output, words));
+  CHECK(resumed.code == 0);
+  CHECK(resumed.out.starts_with("data      da\\xff\\x0ata.csv, "));
+  CHECK(hypertape::read_state(content(output / "state"), "s").outer_steps() == 6);
+  check_error(run(small(output, with(words, {"--steps", "9"}))), 2, "o\\xfe\\x0a has 8, not 9");
+  fs::remove(data);
+  check_error(run(small(output, words)), 1, "da\\xff\\x0ata.csv: no such file");
 }
 
 TEST_CASE("two runs do not share a folder") {
@@ -287,15 +311,11 @@ TEST_CASE("a full disk is an error, the last whole state stays, and the run can 
   CHECK(run(small(folder / "o", {"--outer-steps", "2"})).code == 0);
   const std::string state = content(folder / "o" / "state");
   const std::size_t files = contents_of(folder / "o").size();
-  // A limit on a file's size fails as a full disk does, once the signal is ignored.
-  struct rlimit before;
-  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const struct rlimit small_files = {1000, before.rlim_max};
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small_files) == 0);
-  const Outcome outcome = run(small(folder / "o"));
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
-  std::signal(SIGXFSZ, handler);
+  // A limit on a file's size fails as a full disk does.
+  const Outcome outcome = [&] {
+    const FileSizeLimit small_files(1000);
+    return run(small(folder / "o"));
+  }();
   check_error(outcome, 1, "cannot write ");
   CHECK(content(folder / "o" / "state") == state);
   CHECK(contents_of(folder / "o").size() == files);
