@@ -10,7 +10,9 @@
 
 #include "convert.h"
 #include "hypertape/core/error.h"
+#include "json_text.h"
 #include "npz_file.h"
+#include "readable.h"
 
 namespace hypertape {
 namespace {
@@ -55,19 +57,19 @@ std::vector<std::int64_t> extents_of(const Json& json, std::size_t values) {
 }
 
 NamedTensors groups_of(const Json& document) {
-  if (document.at("format") != format_name) throw std::invalid_argument("it is of another format");
-  const Json& all = document.at("hyperparameters");
+  if (member(document, "format") != format_name) throw std::invalid_argument("it is of another format");
+  const Json& all = member(document, "hyperparameters");
   if (!all.is_object()) throw std::invalid_argument("the hyperparameters are missing");
   NamedTensors groups;
   for (const auto& [name, group] : all.items()) {
-    const Json& numbers = group.at("values");
+    const Json& numbers = member(group, "values");
     if (!numbers.is_array()) throw std::invalid_argument("the values are missing");
     std::vector<double> values;
     for (const Json& number : numbers) {
       if (!number.is_number()) throw std::invalid_argument("a value is no number");
       values.push_back(number.get<double>());
     }
-    groups.add(name, tensor_from(values, extents_of(group.at("shape"), values.size())));
+    groups.add(name, tensor_from(values, extents_of(member(group, "shape"), values.size())));
   }
   return groups;
 }
@@ -113,9 +115,9 @@ std::string hyperparameters_npz(const NamedTensors& groups) {
 
 NamedTensors read_hyperparameters(std::string_view bytes, const std::string& name) {
   try {
-    return bytes.starts_with(zip_magic) ? groups_of(read_npz(bytes, name)) : groups_of(Json::parse(bytes));
+    return bytes.starts_with(zip_magic) ? groups_of(read_npz(bytes, name)) : groups_of(parse_json(bytes));
   } catch (const std::exception& error) {
-    fail(operation, name, ": not hyperparameters that tune wrote: ", error.what());
+    fail(operation, name, ": not hyperparameters that tune wrote: ", bare_message(error.what(), name));
   }
 }
 

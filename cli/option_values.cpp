@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "nearest.h"
+
 namespace hypertape {
 namespace {
 
@@ -97,13 +99,19 @@ std::vector<std::int64_t> parse_integers(const std::string& text, std::int64_t l
 std::size_t parse_choice(const std::string& text, std::span<const char* const> choices) {
   const auto found =
       std::find_if(choices.begin(), choices.end(), [&](const char* choice) { return text == choice; });
-  if (found == choices.end()) refuse("must be ", join(choices), ", not \"", text, '"');
+  if (found == choices.end())
+    refuse("must be ", join(choices), ", not \"", text, '"',
+           suggestion(text, {choices.begin(), choices.end()}));
   return static_cast<std::size_t>(found - choices.begin());
 }
 
 std::vector<std::string> parse_choices(const std::string& text, std::span<const char* const> choices) {
   std::vector<bool> chosen(choices.size(), false);
-  for (const std::string& part : split(text)) chosen[parse_choice(part, choices)] = true;
+  for (const std::string& part : split(text)) {
+    const std::size_t choice = parse_choice(part, choices);
+    if (chosen[choice]) refuse("must name each once, but ", part, " is there twice");
+    chosen[choice] = true;
+  }
   std::vector<std::string> names;
   for (std::size_t i = 0; i < choices.size(); ++i)
     if (chosen[i]) names.emplace_back(choices[i]);

@@ -24,7 +24,7 @@ std::vector<std::int64_t> parse_integers(const std::string& text, std::int64_t l
 /// Position of `text` among the choices.
 std::size_t parse_choice(const std::string& text, std::span<const char* const> choices);
 
-/// "b,a" -> {"a", "b"}: the choices named, in the order of `choices`, each once.
+/// "b,a" -> {"a", "b"}: the choices named, each once, in the order of `choices`.
 std::vector<std::string> parse_choices(const std::string& text, std::span<const char* const> choices);
 
 }  // namespace hypertape

@@ -8,6 +8,7 @@
 
 #include "hypertape/core/parallel.h"
 #include "hypertape/core/version.h"
+#include "nearest.h"
 #include "option_groups.h"
 #include "option_values.h"
 #include "tune_options.h"
@@ -201,9 +202,72 @@ void finish(const CLI::App& app, TuneOptions& options) {
     throw UsageError("--method: reversible undoes the steps of --optimizer sgd only");
 }
 
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+std::vector<const CLI::App*> commands_of(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+// Ends a message about something that there is not.
+std::string suggestion_or_help(const std::string& typed, const std::vector<std::string>& names,
+                               const std::string& command) {
+  const std::string text = suggestion(typed, names);
+  return text.empty() ? "; see " + command + " --help" : text;
+}
+
+bool has(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::string message_of_unknown_option(const CLI::App& app, const CLI::App* command,
+                                      const std::string& option) {
+  std::vector<std::string> owners;
+  for (const CLI::App* each : commands_of(app))
+    if (has(option_names(*each), option)) owners.push_back(each->get_name());
+  if (command == nullptr || has(owners, command->get_name())) {
+    // Given before its command.
+    if (owners.empty())
+      return option + ": no such option" + suggestion_or_help(option, option_names(app), "hypertape");
+    const std::string& name = command == nullptr ? owners.front() : command->get_name();
+    return option + ": stands behind its command, as in hypertape " + name + " " + option;
+  }
+  std::string text = option + ": no option of " + command->get_name();
+  for (std::size_t i = 0; i < owners.size(); ++i) text += (i == 0 ? ", but of " : " and ") + owners[i];
+  return text + suggestion_or_help(option, option_names(*command), "hypertape " + command->get_name());
+}
+
+std::string message_of_unknown_word(const CLI::App& app, const CLI::App* command, const std::string& word) {
+  std::vector<std::string> commands;
+  for (const CLI::App* each : commands_of(app)) commands.push_back(each->get_name());
+  if (command == nullptr)
+    return "\"" + word + "\": no such command" + suggestion_or_help(word, commands, "hypertape");
+  if (has(commands, word))
+    return word + ": one command at a time, and " + command->get_name() + " is there already";
+  return "\"" + word + "\": not expected here; options begin with --" +
+         suggestion(word, option_names(*command));
+}
+
+// What the first of the arguments that nobody takes may have been meant for.
+std::string message_of_extras(const CLI::App& app) {
+  const auto parsed = app.get_subcommands();
+  const CLI::App* command = parsed.empty() ? nullptr : parsed.front();
+  const std::vector<std::string> extras = app.remaining(true);
+  // An unknown option's value is unknown too.
+  const auto is_option = [](const std::string& text) { return text.size() > 1 && text.front() == '-'; };
+  const auto option = std::find_if(extras.begin(), extras.end(), is_option);
+  if (option == extras.end()) return message_of_unknown_word(app, command, extras.front());
+  return message_of_unknown_option(app, command, option->substr(0, option->find('=')));
+}
+
 // CLI11's message on one line, in our words where its own are obscure.
-std::string message_of(const CLI::ParseError& error) {
+std::string message_of(const CLI::App& app, const CLI::ParseError& error) {
   std::string text = error.what();
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return message_of_extras(app);
   // A flag's name stands without its dashes.
   if (const std::size_t flag = text.find(" was given a disallowed flag override"); flag != text.npos)
     return "--" + text.substr(0, flag) + ": takes no value";
@@ -239,7 +303,7 @@ Arguments parse_arguments(int argc, const char* const* argv) {
     arguments.text = text.str();
     return arguments;
   } catch (const CLI::ParseError& error) {
-    throw UsageError(message_of(error));
+    throw UsageError(message_of(app, error));
   }
   if (app.get_subcommands().empty()) throw UsageError("no command given; see hypertape --help");
   arguments.command = info->parsed() ? Command::info : tune->parsed() ? Command::tune : Command::compare;

@@ -220,8 +220,7 @@ void OutputFile::open() {
   constexpr int most_links = 40;
   fs::path target = path_;
   std::error_code error;
-  for (int links = 0; fs::is_symlink(fs::symlink_status(target, error)); ++links) {
-    if (links == most_links) fail_writing(path_, ELOOP);
+  for (int links = 0; links < most_links && fs::is_symlink(fs::symlink_status(target, error)); ++links) {
     const int number = descriptor_of(target);
     if (number >= 0) return open_descriptor(number);
     if (number == -1) return open_special(target.string());

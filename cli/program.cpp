@@ -16,6 +16,7 @@
 #include "hypertape/core/error.h"
 #include "hypertape/core/warning.h"
 #include "info.h"
+#include "interruption.h"
 #include "options.h"
 #include "output_file.h"
 #include "progress.h"
@@ -100,26 +101,49 @@ int run_compare(const CompareOptions& options, std::ostream& out, std::ostream& 
   return failure;
 }
 
-int run_tune(const TuneOptions& options, std::ostream& out, std::ostream& err) {
+InterruptionNotice notice_of(const TuneFolder* folder, const std::string& command) {
+  if (folder == nullptr)
+    return {
+        -1, "", "",
+        "hypertape: interrupted; nothing is kept. With --output DIR the same command goes on where it was"};
+  const std::string path = printable(folder->path_of("state")), interrupted = "hypertape: interrupted; ";
+  return {folder->descriptor(), "state",
+          interrupted + "all that was finished is in " + path + "; to go on: " + command,
+          interrupted + "nothing was finished yet; to start again: " + command};
+}
+
+int run_tune(const TuneOptions& options, const std::string& command, std::ostream& out, std::ostream& err) {
   Dataset data = load(options);
   std::optional<TuneFolder> folder;
   if (options.output) folder.emplace(*options.output);
-  Progress progress(terminal(err));
-  const TuneResult result = tune(std::move(data), options, folder ? &*folder : nullptr, progress);
-  progress.clear();
-  if (folder) write_results(result, *folder);
+  TuneResult result;
+  {
+    const InterruptionNotice notice = notice_of(folder ? &*folder : nullptr, command);
+    Progress progress(terminal(err));
+    try {
+      result = tune(std::move(data), options, folder ? &*folder : nullptr, progress);
+    } catch (const std::bad_alloc&) {
+      if (!folder || !folder->state()) throw;
+      progress.clear();
+      complain(err, "out of memory; all that was finished is in " + folder->path_of("state") +
+                        "; to go on where there is more: " + command);
+      return failure;
+    }
+    progress.clear();
+    if (folder) write_results(result, *folder);
+  }
   print(out, tune_table(result));
   if (result.failure.empty()) return success;
   complain(err, result.failure);
   return failure;
 }
 
-int run(const Arguments& arguments, std::ostream& out, std::ostream& err) {
+int run(const Arguments& arguments, const std::string& command, std::ostream& out, std::ostream& err) {
   switch (arguments.command) {
     case Command::compare:
       return run_compare(arguments.compare, out, err);
     case Command::tune:
-      return run_tune(*arguments.tune, out, err);
+      return run_tune(*arguments.tune, command, out, err);
     case Command::info:
       print(out, info_report());
       return success;
@@ -135,7 +159,7 @@ int run(const Arguments& arguments, std::ostream& out, std::ostream& err) {
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
   const WarningsTo warnings(err);
   try {
-    return run(parse_arguments(argc, argv), out, err);
+    return run(parse_arguments(argc, argv), shell_line(argc, argv), out, err);
   } catch (const UsageError& error) {
     complain(err, error.what());
     return bad_usage;

@@ -91,4 +91,15 @@ std::string printable(std::string_view bytes) {
   return text;
 }
 
+std::string bare_message(std::string_view message, std::string_view name) {
+  if (message.starts_with('['))
+    if (const std::size_t end = message.find("] "); end != message.npos) message.remove_prefix(end + 2);
+  for (const std::string_view separator : {": ", "/"}) {
+    if (!message.starts_with(name) || !message.substr(name.size()).starts_with(separator)) continue;
+    message.remove_prefix(name.size() + separator.size());
+    break;
+  }
+  return std::string(message);
+}
+
 }  // namespace hypertape

@@ -29,4 +29,7 @@ std::string formatted(const char* pattern, double number);
 /// become \x1b and the like.
 std::string printable(std::string_view bytes);
 
+/// "[read npz] file: it is empty", "file" -> "it is empty": for a message that names the file already.
+std::string bare_message(std::string_view message, std::string_view name);
+
 }  // namespace hypertape

@@ -20,16 +20,6 @@ std::string or_empty(const std::optional<T>& value) {
   return {text, end};
 }
 
-std::string quoted(const std::string& field) {
-  if (field.find_first_of(",\"\n") == field.npos) return field;
-  std::string text = "\"";
-  for (const char c : field) {
-    if (c == '"') text += '"';
-    text += c;
-  }
-  return text + '"';
-}
-
 nlohmann::ordered_json plan_of(const Comparison& comparison) {
   if (!comparison.plan) return nullptr;
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -59,6 +49,16 @@ nlohmann::ordered_json data_of(const Comparison& comparison) {
 }
 
 }  // namespace
+
+std::string csv_field(const std::string& field) {
+  if (field.find_first_of(",\"\r\n") == field.npos) return field;
+  std::string text = "\"";
+  for (const char c : field) {
+    if (c == '"') text += '"';
+    text += c;
+  }
+  return text + '"';
+}
 
 std::string json_report(const Comparison& comparison) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -91,11 +91,11 @@ std::string csv_report(const Comparison& comparison) {
       "peak_bytes,status,problem,optimizer,dtype,scale\n";
   for (const ComparisonRow& row : comparison.rows) {
     for (const std::string& field :
-         {quoted(row.method), quoted(row.setting), quoted(row.group), or_empty(row.relative_error),
+         {csv_field(row.method), csv_field(row.setting), csv_field(row.group), or_empty(row.relative_error),
           or_empty(row.cosine), or_empty(row.seconds), or_empty(row.training_runs), or_empty(row.gradients),
           or_empty(row.hessian_vector_products), or_empty(row.peak_bytes)})
       text += field + ',';
-    text += quoted(row.status) + ',' + comparison.problem + ',' + comparison.optimizer + ',' +
+    text += csv_field(row.status) + ',' + comparison.problem + ',' + comparison.optimizer + ',' +
             comparison.dtype + ',' + comparison.scale + '\n';
   }
   return text;

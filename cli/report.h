@@ -19,6 +19,9 @@ std::string csv_report(const Comparison& comparison);
 /// {"budget_bytes", "message", "rows": [...]}}; what is not defined is null.
 std::string json_report(const Comparison& comparison);
 
+/// A field of a CSV file, in quotes where it needs them.
+std::string csv_field(const std::string& field);
+
 /// One of optimizer_names in words.
 std::string optimizer_title(const std::string& name);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <sstream>
 #include <utility>
 
 #include "hyperparameters_file.h"
@@ -35,14 +36,32 @@ std::string data_identity(const Dataset& data) {
   return data.name + ", checksum " + checksum(bytes_of(data.inputs)) + checksum(bytes_of(data.labels));
 }
 
+std::string text_of(const Shape& shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
+
 NamedTensors initial_point(const TuneOptions& options, const NamedTensors& layout) {
   if (!options.start) return layout;
-  NamedTensors start = read_hyperparameters_file(*options.start);
-  if (start.names() != layout.names() || start.shapes() != layout.shapes())
-    throw UsageError("--start: the groups in " + *options.start +
-                     " are not those that are learned here, or of other shapes; see --groups, --penalties, "
-                     "--steps and --layers");
-  return groups_from(elements_of(start), layout);  // in the dtype of training
+  const NamedTensors start = read_hyperparameters_file(*options.start);
+  const auto refuse = [&](const std::string& what) {
+    throw UsageError("--start: " + *options.start + " " + what +
+                     "; see --groups, --penalties, --steps and --layers");
+  };
+  // In whatever order they are there.
+  TensorList groups;
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    const std::string& name = layout.names()[i];
+    if (!start.contains(name)) refuse("has no group " + name + ", which is learned here");
+    const Shape shape = layout.tensors()[i].shape();
+    if (start[name].shape() != shape)
+      refuse("has " + name + " of shape " + text_of(start[name].shape()) + ", not " + text_of(shape));
+    groups.push_back(start[name]);
+  }
+  for (const std::string& name : start.names())
+    if (!layout.contains(name)) refuse("has a group " + name + ", which is not learned here");
+  return groups_from(elements_of(layout.with(std::move(groups))), layout);  // in the dtype of training
 }
 
 // What decides the run's numbers; more --outer-steps, other --threads or a --baseline may be added later.
@@ -77,6 +96,13 @@ Json settings_of(const Dataset& data, const TuneOptions& options, const NamedTen
   return settings;
 }
 
+// A state may come from anywhere.
+std::string short_text(const Json& json) {
+  constexpr std::size_t most = 200;
+  const std::string text = json.dump(-1, ' ', true, Json::error_handler_t::replace);
+  return text.size() <= most ? text : text.substr(0, most) + "...";
+}
+
 void require_same(const Json& now, const Json& before, const std::string& folder) {
   if (!before.contains("--scale"))
     throw UsageError("--scale: the run in " + folder +
@@ -85,8 +111,8 @@ void require_same(const Json& now, const Json& before, const std::string& folder
   for (const auto& [option, value] : now.items()) {
     const Json other = before.contains(option) ? before[option] : Json(nullptr);
     if (other == value) continue;
-    throw UsageError(option + ": the run in " + folder + " has " + other.dump() + ", not " + value.dump() +
-                     "; give its options to continue it, or another --output");
+    throw UsageError(option + ": the run in " + folder + " has " + short_text(other) + ", not " +
+                     short_text(value) + "; give its options to continue it, or another --output");
   }
 }
 
@@ -144,6 +170,11 @@ class Tuner {
       throw UsageError("--outer-steps: the run in " + folder_->path() + " has taken " +
                        std::to_string(found.outer_steps()) + " already, more than " +
                        std::to_string(options_.outer_steps));
+    // Far more than any method's steps take; the grid's size follows from it.
+    const double most = 100.0 * steps() * static_cast<double>(found.outer_steps());
+    if (static_cast<double>(found.gradients) + static_cast<double>(found.hessian_vector_products) > most)
+      fail("read state", path(), ": it counts more work than its steps can have been");
+    found.settings = std::move(state_.settings);  // the same, and nothing else
     state_ = std::move(found);
   }
 

@@ -27,6 +27,7 @@ class TuneFolder {
   TuneFolder& operator=(const TuneFolder&) = delete;
 
   const std::string& path() const { return path_; }
+  int descriptor() const { return descriptor_.get(); }
   std::string path_of(const std::string& name) const;
   /// The state file's bytes, absent in a new folder.
   std::optional<std::string> state() const;

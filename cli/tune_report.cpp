@@ -150,8 +150,8 @@ std::string history_csv(const TuneResult& result) {
   for (std::size_t k = 0; k < result.history.size(); ++k) {
     const OuterRecord& each = result.history[k];
     text += std::to_string(k) + ',' + or_empty(each.validation_loss) + ',' + or_empty(each.training_loss) +
-            ',' + or_empty(each.gradient_norm) + ',' + formatted("%.6f", each.seconds) + ',' + each.status +
-            '\n';
+            ',' + or_empty(each.gradient_norm) + ',' + formatted("%.6f", each.seconds) + ',' +
+            csv_field(each.status) + '\n';
   }
   return text;
 }

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <stdexcept>
 
 #include "hypertape/core/error.h"
+#include "json_text.h"
 #include "npz_file.h"
+#include "readable.h"
 
 namespace hypertape {
 namespace {
@@ -35,13 +38,26 @@ std::optional<double> optional_of(const Json& json) {
 }
 
 std::int64_t count_of(const Json& json, std::int64_t least = 0) {
-  if (!json.is_number_integer() || json.get<std::int64_t>() < least)
-    throw std::invalid_argument("a count is missing");
+  // What is added to a count stays far from overflow.
+  constexpr std::int64_t most = std::int64_t{1} << 53;
+  const bool too_large = json.is_number_unsigned() && json.get<std::uint64_t>() > std::uint64_t{most};
+  if (!json.is_number_integer() || too_large || json.get<std::int64_t>() < least)
+    throw std::invalid_argument("a count is missing or out of range");
   return json.get<std::int64_t>();
 }
 
+std::string text_of(const Json& json) {
+  if (!json.is_string()) throw std::invalid_argument("a text is missing");
+  return json.get<std::string>();
+}
+
+const Json& list_of(const Json& json) {
+  if (!json.is_array()) throw std::invalid_argument("a list is missing");
+  return json;
+}
+
 Json json_of(const Quality& quality) { return {quality.loss, quality.accuracy}; }
-Quality quality_of(const Json& json) { return {number_of(json.at(0)), number_of(json.at(1))}; }
+Quality quality_of(const Json& json) { return {number_of(element(json, 0)), number_of(element(json, 1))}; }
 
 std::vector<std::uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
 
@@ -63,24 +79,29 @@ Json record_of(const TuneState& state) {
           {"grid", std::move(grid)}};
 }
 
-// Throws std::exception for a record that record_of does not write.
+// Throws std::exception for a record that record_of does not write, or one that contradicts itself.
 void set_record(TuneState& state, const Json& record) {
-  state.settings = record.at("settings");
+  state.settings = member(record, "settings");
   if (!state.settings.is_object()) throw std::invalid_argument("the settings are missing");
-  state.best_step = count_of(record.at("best_step"), -1);
-  state.adam.steps = count_of(record.at("adam_steps"));
-  state.rejections = count_of(record.at("rejections"));
-  state.gradients = count_of(record.at("gradients"));
-  state.hessian_vector_products = count_of(record.at("hessian_vector_products"));
-  if (const Json& before = record.at("before"); !before.is_null())
-    state.before = Evaluation{quality_of(before.at(0)), quality_of(before.at(1)), quality_of(before.at(2))};
-  for (const Json& each : record.at("history"))
-    state.history.push_back({optional_of(each.at(0)), optional_of(each.at(1)), optional_of(each.at(2)),
-                             number_of(each.at(3)), each.at(4).get<std::string>()});
-  for (const Json& each : record.at("grid"))
-    state.grid.push_back(
-        {number_of(each.at(0)), number_of(each.at(1)), number_of(each.at(2)), optional_of(each.at(3))});
-  if (state.best_step >= state.outer_steps())
+  state.best_step = count_of(member(record, "best_step"), -1);
+  state.adam.steps = count_of(member(record, "adam_steps"));
+  state.rejections = count_of(member(record, "rejections"));
+  state.gradients = count_of(member(record, "gradients"));
+  state.hessian_vector_products = count_of(member(record, "hessian_vector_products"));
+  if (const Json& before = member(record, "before"); !before.is_null())
+    state.before = Evaluation{quality_of(element(before, 0)), quality_of(element(before, 1)),
+                              quality_of(element(before, 2))};
+  for (const Json& each : list_of(member(record, "history")))
+    state.history.push_back({optional_of(element(each, 0)), optional_of(element(each, 1)),
+                             optional_of(element(each, 2)), number_of(element(each, 3)),
+                             text_of(element(each, 4))});
+  for (const Json& each : list_of(member(record, "grid")))
+    state.grid.push_back({number_of(element(each, 0)), number_of(element(each, 1)),
+                          number_of(element(each, 2)), optional_of(element(each, 3))});
+  if (state.adam.steps > state.outer_steps())
+    throw std::invalid_argument("it counts more steps than its history has");
+  if (state.best_step >= state.outer_steps() ||
+      (state.best_step >= 0 && !state.history[static_cast<std::size_t>(state.best_step)].validation_loss))
     throw std::invalid_argument("the best step is not in the history");
 }
 
@@ -112,7 +133,7 @@ TuneState state_from(const NamedArrays& arrays) {
   const auto* text =
       found == arrays.end() ? nullptr : std::get_if<std::vector<std::uint8_t>>(&found->second.values);
   if (text == nullptr) throw std::invalid_argument("the record is missing");
-  set_record(state, Json::parse(text->begin(), text->end()));
+  set_record(state, parse_json({reinterpret_cast<const char*>(text->data()), text->size()}));
   if (state.best.empty() != (state.best_step < 0))
     throw std::invalid_argument("the best hyperparameters are missing");
   return state;
@@ -154,9 +175,15 @@ TuneState read_state(std::string_view bytes, const std::string& name) {
     fail(operation, name,
          ": cut short, changed, or of another version: its first line does not fit its content; remove it "
          "to start again");
+  NamedArrays arrays;
   try {
-    return state_from(read_npz(payload, name));
-  } catch (const std::exception& error) {
+    arrays = read_npz(payload, name);
+  } catch (const Error& error) {
+    fail(operation, name, ": ", bare_message(error.what(), name));
+  }
+  try {
+    return state_from(arrays);
+  } catch (const std::invalid_argument& error) {
     fail(operation, name, ": ", error.what());
   }
 }

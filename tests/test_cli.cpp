@@ -145,6 +145,45 @@ TEST_CASE("a command line without sense is bad usage") {
   check_error(run({"info", "compare"}), 2, "compare");
 }
 
+TEST_CASE("what nobody takes is named as it was typed, with what was probably meant") {
+  const std::vector<std::pair<Words, std::string>> cases = {
+      {{"tune", "--baselin"}, "--baselin: no option of tune; did you mean --baseline?"},
+      {{"tune", "--STEPS=4"}, "--STEPS: no option of tune; did you mean --steps?"},
+      {{"tune", "-steps", "4"}, "-steps: no option of tune; did you mean --steps?"},
+      {{"compare", "--label_column", "3"},
+       "--label_column: no option of compare; did you mean --label-column?"},
+      {{"compare", "--fixed"}, "--fixed: no option of compare; did you mean --fixed-point?"},
+      {{"compare", "--output", "x", "--sampels", "5"},
+       "--sampels: no option of compare; did you mean --samples?"},
+      {{"tune", "--outer", "3"}, "--outer: no option of tune; see hypertape tune --help"},
+      {{"tune", "--lr", "3"}, "--lr: no option of tune; see hypertape tune --help"},
+      {{"tune", "--methods", "unrolled"},
+       "--methods: no option of tune, but of compare; did you mean --method?"},
+      {{"info", "--threads", "3"},
+       "--threads: no option of info, but of compare and tune; see hypertape info"},
+      {{"--steps", "4", "tune"}, "--steps: stands behind its command, as in hypertape tune --steps"},
+      {{"--memory", "4"}, "--memory: stands behind its command, as in hypertape compare --memory"},
+      {{"--versoin"}, "--versoin: no such option; did you mean --version?"},
+      {{"--fast"}, "--fast: no such option; see hypertape --help"},
+      {{"tuen"}, "\"tuen\": no such command; did you mean tune?"},
+      {{"train"}, "\"train\": no such command; see hypertape --help"},
+      {{"compare", "tune"}, "tune: one command at a time, and compare is there already"},
+      {{"compare", "steps", "5"},
+       "\"steps\": not expected here; options begin with --; did you mean --steps?"},
+      {{"compare", "--layers", "1", "2"}, "\"2\": not expected here; options begin with --\n"},
+      {{"compare", "--methods", "unrolled,truncted"}, "not \"truncted\"; did you mean truncated?"},
+      {{"compare", "--methods", "implict-cg"}, "not \"implict-cg\"; did you mean implicit-cg?"},
+      {{"compare", "--format", "JSON"},
+       "--format: must be table, csv or json, not \"JSON\"; did you mean json?"},
+      {{"compare", "--format", "xml"}, "not \"xml\"\n"},
+      {{"tune", "--penalties", "weights"}, "not \"weights\"; did you mean weight?"},
+      {{"tune", "--groups", "momenta,log_l2,momenta"},
+       "--groups: must name each once, but momenta is there twice"},
+      {{"compare", "--methods", "forward,forward"},
+       "--methods: must name each once, but forward is there twice"}};
+  for (const auto& [words, message] : cases) check_error(run(words), 2, message);
+}
+
 TEST_CASE("a failure after a good command line has exit code 1 and prints no result") {
   check_error(run({"compare", "--data", "/nonexistent.csv"}), 1, "/nonexistent.csv");
   check_error(run(with(tiny, {"--output", "/nonexistent/out"})), 1, "/nonexistent/out");

@@ -142,6 +142,66 @@ TEST_CASE("a state whose checksum fits but whose content does not is refused, wh
   CHECK(edited("\"best_step\":0", "\"best_step\":0.5") != "nothing thrown");
   CHECK(edited("\"gradients\":48", "\"gradients\":\"48\"") != "nothing thrown");
   CHECK(edited("[0.1,0.9,", "[0.1,") != "nothing thrown");
+  // A record that contradicts itself.
+  expect_text(edited("[[0.1,0.3333333333333333,", "[[null,0.3333333333333333,"),
+              "best step is not in the history");
+  expect_text(edited("\"adam_steps\":1", "\"adam_steps\":3"), "more steps than its history has");
+  expect_text(edited("\"gradients\":48", "\"gradients\":9223372036854775807"),
+              "a count is missing or out of range");
+  expect_text(edited("\"best_step\":0", "\"best_step\":18446744073709551615"), "out of range");
+  // Texts of our own.
+  CHECK(record("{") == "[read state] s: it is no JSON: byte 2 does not fit");
+  CHECK(record("[]") == "[read state] s: \"settings\" is missing");
+  CHECK(record(std::string(200'000, '[')) == "[read state] s: it is nested too deeply");
+  CHECK(edited("\"grid\"", "\"history\"") == "[read state] s: \"history\" is there twice");
+  CHECK(edited("\"grid\":[[0.1", "\"grid\":[[1e999") == "[read state] s: a number is too large");
+  CHECK(edited("\"gradients\"", "\"g\"") == "[read state] s: \"gradients\" is missing");
+  CHECK(edited("\"exact\"", "7") == "[read state] s: a text is missing");
+  CHECK(edited(",\"exact\"", "") == "[read state] s: a list is too short");
+}
+
+TEST_CASE("a state made up by somebody is refused or continued, whatever it says") {
+  using Json = nlohmann::ordered_json;
+  const TemporaryFolder folder;
+  const Words words = {"--groups", "momenta"};
+  CHECK(run(small(folder / "o", with(words, {"--outer-steps", "2", "--baseline"}))).code == 0);
+  const std::string whole = content(folder / "o" / "state");
+  hypertape::NamedArrays arrays =
+      hypertape::read_npz(std::string_view(whole).substr(whole.find('\n') + 1), "s");
+  const auto& values = std::get<std::vector<std::uint8_t>>(arrays[0].second.values);
+  const Json record = Json::parse(values.begin(), values.end());
+  // Counts, one outer step, one run of the grid, and what holds them, in turn replaced by each of these.
+  const std::vector<Json> hostile = {nullptr, -1, 1e308, "\n,\"", Json::object()};
+  const std::vector<std::string> places = {
+      "/settings",    "/settings/--steps", "/best_step", "/adam_steps", "/rejections",  "/gradients",
+      "/before",      "/before/0/0",       "/history",   "/history/1",  "/history/1/0", "/history/1/1",
+      "/history/1/3", "/history/1/4",      "/grid",      "/grid/0",     "/grid/0/0",    "/grid/0/3"};
+  int continued = 0;
+  for (const std::string& place : places) {
+    for (const Json& value : hostile) {
+      Json other = record;
+      other[Json::json_pointer(place)] = value;
+      const std::string text = other.dump();
+      arrays[0].second = {{static_cast<std::int64_t>(text.size())},
+                          std::vector<std::uint8_t>(text.begin(), text.end())};
+      const std::string state = with_header(hypertape::npz_bytes(arrays));
+      INFO(place, " = ", value.dump());
+      if (const std::string message = refusal_of(state); message != "nothing thrown") {
+        CHECK(message.starts_with("[read state] s: "));
+        CHECK_FALSE(contains(message, "json"));
+        continue;
+      }
+      set_content(folder / "o" / "state", state);
+      const Words grid = place == "/grid/0/3" ? Words{"--baseline"} : Words{};
+      const Outcome outcome = run(small(folder / "o", with(with(words, {"--outer-steps", "3"}), grid)));
+      INFO(outcome.err);
+      if (outcome.code == 0) ++continued;
+      if (outcome.code == 0) continue;
+      CHECK(outcome.err.find('\n') + 1 == outcome.err.size());
+      if (outcome.out.empty()) CHECK(content(folder / "o" / "state") == state);
+    }
+  }
+  CHECK(continued > 10);
 }
 
 TEST_CASE("a run stopped after any outer step and continued ends in the same files") {
@@ -343,13 +403,44 @@ TEST_CASE("learned hyperparameters are read back from both files, and start anot
           state.history[static_cast<std::size_t>(state.best_step)].validation_loss);
   }
   const std::string start = (folder / "o" / "hyperparameters.npz").string();
-  check_error(run(with(small_tune, {"--start", start, "--steps", "9"})), 2, "--start: the groups in ");
-  check_error(run(with(small_tune, {"--start", start, "--groups", "momenta"})), 2, "--start: the groups in ");
+  check_error(run(with(small_tune, {"--start", start, "--steps", "9"})), 2,
+              "has log_rates of shape (8, 2), not (9, 2)");
+  check_error(run(with(small_tune, {"--start", start, "--groups", "momenta"})), 2,
+              "--start: " + start + " has a group log_rates, which is not learned here");
   check_error(run(with(small_tune, {"--start", (folder / "none").string()})), 1, "cannot read ");
   check_error(run(with(small_tune, {"--start", "/dev/zero"})), 1, "not a regular file");
   check_error(run(with(small_tune, {"--start", (folder / "o").string()})), 1, "not a regular file");
   check_error(run(with(small_tune, {"--start", (folder / "o" / "figure.svg").string()})), 1,
               "[read hyperparameters]");
+}
+
+TEST_CASE("groups to start from may stand in any order, but all of them and each once") {
+  const TemporaryFolder folder;
+  CHECK(run(small(folder / "o")).code == 0);
+  const auto learned = hypertape::read_hyperparameters_file((folder / "o" / "hyperparameters.npz").string());
+  hypertape::NamedTensors reversed;
+  for (std::size_t i = learned.size(); i-- > 0;) reversed.add(learned.names()[i], learned.tensors()[i]);
+  const auto started = [&](const char* name, const std::string& bytes) {
+    set_content(folder / name, bytes);
+    const fs::path output = folder / (std::string("from_") + name);
+    CHECK(run(small(output, {"--start", (folder / name).string()})).code == 0);
+    auto files = without_seconds(output);
+    return files;
+  };
+  const auto expected = started("same.npz", hypertape::hyperparameters_npz(learned));
+  CHECK(started("reversed.npz", hypertape::hyperparameters_npz(reversed)) == expected);
+  CHECK(started("reversed.json", hypertape::hyperparameters_json(reversed, {{"note", 1}})) == expected);
+
+  hypertape::NamedTensors fewer;
+  for (const char* name : {"momenta", "log_rates", "log_l2"}) fewer.add(name, learned[name]);
+  set_content(folder / "fewer", hypertape::hyperparameters_npz(fewer));
+  check_error(run(with(small_tune, {"--start", (folder / "fewer").string()})), 2,
+              "has no group log_init_scales, which is learned here; see --groups");
+  std::string twice = hypertape::hyperparameters_json(learned, {{"note", 1}});
+  twice.replace(twice.find("\"momenta\""), 9, "\"log_l2\"");
+  set_content(folder / "twice", twice);
+  check_error(run(with(small_tune, {"--start", (folder / "twice").string()})), 1,
+              "not hyperparameters that tune wrote: \"log_l2\" is there twice");
 }
 
 TEST_CASE("files that are not hyperparameters are refused") {
@@ -374,7 +465,18 @@ TEST_CASE("files that are not hyperparameters are refused") {
                                    std::string("{\"format\": \"other\", \"hyperparameters\": {}}"),
                                    std::string("{\"format\": \"hypertape hyperparameters 1\"}"),
                                    std::string(100'000, '{'), std::string("\xff\xfe")})
-    CHECK(refusal(bytes).starts_with("[read hyperparameters] h: "));
+    CHECK(refusal(bytes).starts_with("[read hyperparameters] h: not hyperparameters that tune wrote: "));
+  // In our words, not in those of the libraries that read them.
+  const std::string start = "[read hyperparameters] h: not hyperparameters that tune wrote: ";
+  CHECK(refusal("") == start + "it is no JSON: byte 1 does not fit");
+  CHECK(refusal("{\"format\": 1,}") == start + "it is no JSON: byte 14 does not fit");
+  CHECK(refusal("[]") == start + "\"format\" is missing");
+  CHECK(refusal("PK") == start + "not a zip archive that can be read: Not a zip archive");
+  CHECK(refusal(std::string(100'000, '[')) == start + "it is nested too deeply");
+  CHECK(refusal("{\"a\":{\"b\":1},\"c\":[{\"b\":1},{\"b\":1}],\"format\":1}") ==
+        start + "it is of another format");
+  CHECK(refusal("{\"a\":{\"b\":1,\"c\":{},\"b\":1}}") == start + "\"b\" is there twice");
+  CHECK(group("{\"shape\": [1], \"values\": [1e999]}") == start + "a number is too large");
   const auto archive = [&](const hypertape::NpyArray& array) {
     return refusal(hypertape::npz_bytes({{"a", array}}));
   };

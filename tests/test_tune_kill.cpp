@@ -3,75 +3,35 @@
 // `hypertape tune` killed at any moment and started again ends in the files of a run that was left alone.
 #include <doctest/doctest.h>
 
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <random>
 #include <thread>
 
+#include "tune_process.h"
 #include "tune_runs.h"
-
-extern char** environ;
 
 namespace {
 
 namespace fs = std::filesystem;
-
-// Tells the test program, started again as a process of its own, that it is to be `tune`.
-constexpr const char* folder_variable = "HYPERTAPE_TEST_TUNE_FOLDER";
 
 Words words_for(const std::string& folder) {
   return with(small_tune, {"--outer-steps", "15", "--steps", "20", "--layers", "10,10", "--baseline",
                            "--penalties", "weight", "--output", folder});
 }
 
-class Child {
+class Child : public TuneProcess {
  public:
-  explicit Child(const fs::path& folder) {
-    const std::string variable = std::string(folder_variable) + '=' + folder.string();
-    std::vector<char*> environment;
-    for (char** each = environ; *each != nullptr; ++each) environment.push_back(*each);
-    environment.push_back(const_cast<char*>(variable.c_str()));
-    environment.push_back(nullptr);
-    const std::vector<std::string> words = {"/proc/self/exe", "--no-skip", "--test-case=tune as a process",
-                                            "--source-file=*test_tune_kill.cpp", "--minimal"};
-    std::vector<char*> argv;
-    for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    REQUIRE(posix_spawn(&id_, "/proc/self/exe", nullptr, nullptr, argv.data(), environment.data()) == 0);
-  }
-  ~Child() {
-    if (running_) (void)end(SIGKILL);
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-
+  explicit Child(const fs::path& folder) : TuneProcess("tune as a process", folder) {}
   /// Whether the process was killed rather than done.
-  bool kill() { return end(SIGKILL); }
+  bool kill() { return end(SIGKILL) != 0; }
   /// Whether the process was killed by somebody else.
-  bool wait() { return end(0); }
-
- private:
-  bool end(int signal) {
-    running_ = false;
-    if (signal != 0) ::kill(id_, signal);
-    int status = 0;
-    REQUIRE(::waitpid(id_, &status, 0) == id_);
-    if (WIFEXITED(status)) CHECK(WEXITSTATUS(status) == 0);
-    return WIFSIGNALED(status);
-  }
-
-  pid_t id_ = 0;
-  bool running_ = true;
+  bool wait() { return end(0) != 0; }
 };
 
 }  // namespace
 
 TEST_CASE("tune as a process" * doctest::skip()) {
-  const char* folder = std::getenv(folder_variable);
+  const char* folder = TuneProcess::folder_of_process();
   if (folder == nullptr) return;
   const Outcome outcome = run(words_for(folder));
   INFO(outcome.err);
