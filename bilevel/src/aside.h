@@ -11,17 +11,20 @@ namespace hypertape::bilevel::detail {
 /// costs an inner product and two sums of vectors, and no product with A.
 class Aside {
  public:
-  explicit Aside(const TensorList& g) : scaled_(g) {
+  /// `follows`: whether its size is worth those; without, nothing of it counts as seen.
+  Aside(const TensorList& g, bool follows) : scaled_(g), follows_(follows) {
     LinearSolution nothing;
     asks_ = !scaled_.is_settled(nothing);
     if (!asks_) return;
     left_ = scaled_.vector();
+    unseen_ = norm(g);
+    if (!follows_) return;
     found_ = zeros_like(left_);
   }
   /// Along p: q is A p for conjugate gradients, and `by` p; for the normal equations `by` is q. `square` is
   /// <by, q>.
   void follow(const TensorList& p, const TensorList& q, const TensorList& by, double square) {
-    if (!asks_) return;
+    if (!asks_ || !follows_) return;
     const double length = inner_product(by, left_) / square;
     found_ = plus(found_, length, p);
     left_ = plus(left_, -length, q);
@@ -31,9 +34,9 @@ class Aside {
     size_ = size;
     unseen_ = 0.0;
   }
-  /// At the end. `a_exponent` and `smallest` are those of A, the smallest of its eigenvalues that were seen.
+  /// At the end, A having been 2^a_exponent times what it was.
   void finish(int a_exponent) {
-    if (!asks_) return;
+    if (!asks_ || !follows_) return;
     size_ = std::ldexp(norm(found_), scaled_.exponent() - a_exponent);
     unseen_ = std::ldexp(norm(left_), scaled_.exponent());
   }
@@ -42,13 +45,13 @@ class Aside {
   int exponent() const noexcept { return scaled_.exponent(); }
   /// What is left of g, times 2^-exponent.
   const TensorList& left() const noexcept { return left_; }
-  /// |y| on the directions gone along, and |g - A y|.
+  /// |y| on the directions gone along, and |g - A y|; 0 and |g| if there were none.
   double size() const noexcept { return size_; }
   double unseen() const noexcept { return unseen_; }
 
  private:
   Scaled scaled_;
-  bool asks_ = false;
+  bool follows_, asks_ = false;
   TensorList left_, found_;
   double size_ = 0.0, unseen_ = 0.0;
 };

@@ -115,18 +115,87 @@ LinearMap InnerLoss::hessian(const Tensor& w, const TensorList& h) const {
   };
 }
 
+namespace {
+
+double rounding_of(Dtype dtype) {
+  return dtype == Dtype::float32 ? static_cast<double>(std::numeric_limits<float>::epsilon())
+                                 : std::numeric_limits<double>::epsilon();
+}
+
+// What rounding leaves of f_w at an exact minimum is no sign of a distance.
+bool is_rounding(const InnerLoss& inner, double slope) {
+  const ImplicitRecord& record = inner.run().counters().implicit;
+  return slope <= 4.0 * rounding_of(inner.dtype()) * record.stretched;
+}
+
+}  // namespace
+
+double distance_beside(const InnerLoss& inner, const LinearMap& hessian, const Aside& aside,
+                       LinearSolution& solution) {
+  const ImplicitRecord& record = inner.run().counters().implicit;
+  if (record.slope.empty()) return record.distance;
+  if (!(solution.largest_eigenvalue >= record.stretched / record.way))
+    solution.largest_eigenvalue = record.stretched / record.way;
+  double beyond = 0.0;
+  if (aside.unseen() > 0.0) {
+    // One product with what the solver did not see: the right-hand side may lack the smallest eigenvalue.
+    if (is_doubtful(inner) && !is_rounding(inner, aside.unseen())) {
+      const TensorList curved = hessian(aside.left());
+      const double length = norm(aside.left()), stretch = norm(curved) / length;
+      if (!(solution.smallest_eigenvalue <= stretch)) solution.smallest_eigenvalue = stretch;
+      if (!(solution.largest_eigenvalue >= stretch)) solution.largest_eigenvalue = stretch;
+      solution.indefinite |= inner_product(aside.left(), curved) / (length * length) <
+                             -64.0 * rounding_of(inner.dtype()) * solution.largest_eigenvalue;
+    }
+    beyond = aside.unseen() / solution.smallest_eigenvalue;
+  }
+  return (aside.size() + beyond) / record.way;
+}
+
+double distance_alone(const InnerLoss& inner, const LinearMap& hessian, std::int64_t products,
+                      LinearSolution& solution) {
+  const ImplicitRecord& record = inner.run().counters().implicit;
+  const LinearSolution newton =
+      solve_definite(inner.method().c_str(), hessian, record.slope,
+                     {.tolerance = 1e-2, .iterations = std::max<std::int64_t>(products, 1)}, nullptr);
+  solution.indefinite |= newton.indefinite;
+  if (newton.indefinite) return record.distance;
+  return norm(newton.x) * (1.0 + newton.error) / record.way;
+}
+
+bool is_doubtful(const InnerLoss& inner) {
+  const ImplicitRecord& record = inner.run().counters().implicit;
+  return !record.slope.empty() && record.inner_residual <= record.inner_limit &&
+         !is_rounding(inner, norm(record.slope));
+}
+
 void note(const InnerLoss& inner, const LinearSolution& solution, bool may_be_short) {
   ImplicitRecord& record = inner.run().counters().implicit;
+  record.condition = solution.condition();
+  record.error = solution.error;
+  record.distance_limit = InnerTolerance{record.inner_limit}.of_distance(inner.dtype(), record.condition);
   record.status = solution.status;
   record.indefinite = solution.indefinite;
   record.residuals = solution.residuals;
   record.iterations = solution.iterations;
-  if (record.is_read || solution.status == LinearStatus::converged) return;
+  if (record.is_read) return;
+  if (record.distance > record.distance_limit)
+    fail(inner.method(), "the inner problem is not at its minimum (a Newton step would move w by ",
+         record.distance, " of its size, tolerance ", record.distance_limit,
+         "); train longer, raise inner_tolerance, or use hypergradient(), which reports this as a status");
+  if (solution.status == LinearStatus::converged && record.error > record.error_limit)
+    fail(inner.method(), "the linear system is ill-conditioned (condition ", record.condition,
+         "): its solution has a relative error of about ", record.error,
+         "; add a penalty, or use hypergradient(), which reports this as a status");
+  if (solution.status == LinearStatus::converged) return;
   if (may_be_short && solution.status == LinearStatus::not_converged) return;
   fail(inner.method(), "the linear system was not solved (", name_of(solution.status), ", relative residual ",
        solution.residuals.empty() ? 1.0 : solution.residuals.back(), " after ", solution.iterations,
        " iterations); change the method's settings, or use hypergradient(), which reports this as a status");
 }
+
+// What converged promises of a linear solution: two digits, or half of those that were asked for.
+constexpr double least_digits = 1e-2;
 
 Tensor inverse_hessian(const InnerLossPointer& inner, const PlainSolver& solver, const Tensor& w,
                        const TensorList& h, const Tensor& u) {
@@ -134,7 +203,18 @@ Tensor inverse_hessian(const InnerLossPointer& inner, const PlainSolver& solver,
   function->name = inner->method();
   const auto rest = [](const TensorList& inputs) { return TensorList(inputs.begin() + 2, inputs.end()); };
   function->value = [=](const TensorList& plain) {
-    const LinearSolution solution = solver(inner->hessian(plain[0], rest(plain)), {plain[1]});
+    ImplicitRecord& record = inner->run().counters().implicit;
+    const LinearMap hessian = inner->hessian(plain[0], rest(plain));
+    const bool doubtful = is_doubtful(*inner);
+    Aside aside(record.slope, doubtful);
+    LinearSolution solution = solver.solve(hessian, {plain[1]}, &aside);
+    record.distance = distance_beside(*inner, hessian, aside, solution);
+    // Over the smallest eigenvalue rounding alone can look far; seldom, so that it may cost a solve then.
+    if (!doubtful && record.inner_residual <= record.inner_limit &&
+        record.distance >
+            InnerTolerance{record.inner_limit}.of_distance(inner->dtype(), solution.condition()))
+      record.distance = distance_alone(*inner, hessian, 100, solution);
+    record.error_limit = std::max(least_digits, std::sqrt(solver.tolerance));
     note(*inner, solution);
     return solution.x.front();
   };
@@ -215,14 +295,23 @@ TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, 
   return found.tensors();
 }
 
-// |f_w| / max(|f_ww w|, |f_ww (w - w_0)|): about the distance to the minimum, relative to w or to the way
-// that w has come. Free of the scales of f and w, and of where the run started.
-double inner_residual(const InnerLoss& inner, const Tensor& w, const Tensor& start, const TensorList& h) {
-  const double gradient = norm({inner.gradient(w, h)});
-  if (gradient == 0.0) return 0.0;
+// |f_w| / max(|f_ww w|, |f_ww (w - w_0)|): free of the scales of f and w, and of where the run started. It is
+// the distance to the minimum, relative to w or to the way that w has come, if f_ww is well conditioned; the
+// solve of the linear system tells how far it is otherwise.
+void look_at_slope(const InnerLoss& inner, const Tensor& w, const Tensor& start, const TensorList& h) {
+  ImplicitRecord& record = inner.run().counters().implicit;
+  const Tensor slope = inner.gradient(w, h);
+  const double size = norm({slope});
+  record.slope.clear();
+  record.inner_residual = record.distance = 0.0;
+  if (size == 0.0) return;
   const LinearMap hessian = inner.hessian(w, h);
-  const double scale = std::max(norm(hessian({w})), norm(hessian({w - start})));
-  return scale > 0.0 ? gradient / scale : std::numeric_limits<double>::infinity();
+  record.stretched = std::max(norm(hessian({w})), norm(hessian({w - start})));
+  record.inner_residual =
+      record.stretched > 0.0 ? size / record.stretched : std::numeric_limits<double>::infinity();
+  record.way = std::max(norm({w}), norm({w - start}));
+  record.distance = std::numeric_limits<double>::quiet_NaN();
+  record.slope = {slope};
 }
 
 void require_minimum(const InnerLoss& inner, double tolerance) {
@@ -235,10 +324,12 @@ void require_minimum(const InnerLoss& inner, double tolerance) {
 
 }  // namespace
 
-double InnerTolerance::at(Dtype dtype) const noexcept {
-  const double rounding = dtype == Dtype::float32 ? static_cast<double>(std::numeric_limits<float>::epsilon())
-                                                  : std::numeric_limits<double>::epsilon();
-  return std::max(value, 64.0 * rounding);
+double InnerTolerance::at(Dtype dtype) const noexcept { return std::max(value, 64.0 * rounding_of(dtype)); }
+
+double InnerTolerance::of_distance(Dtype dtype, double condition) const noexcept {
+  const double rounding = rounding_of(dtype);
+  const double explained = std::min(4.0 * rounding * condition, std::sqrt(64.0 * rounding));
+  return std::isnan(explained) ? at(dtype) : std::max(at(dtype), explained);
 }
 
 optim::State solve_implicitly(const RunPointer& run, const std::string& method, ImplicitRule rule,
@@ -254,9 +345,12 @@ optim::State solve_implicitly(const RunPointer& run, const std::string& method, 
                                ? ask_solver(*run, start, plain, method)
                                : train_plainly(*run, run->initial_state(), plain, 0, run->steps()).parameters;
     const Tensor w = inner->flat(end);
-    double& residual = run->counters().implicit.inner_residual;
-    residual = std::isinf(limit) ? std::numeric_limits<double>::quiet_NaN()
-                                 : inner_residual(*inner, w, inner->flat(start), plain);
+    ImplicitRecord& record = run->counters().implicit;
+    record.inner_limit = limit;
+    if (std::isinf(limit))
+      record.inner_residual = std::numeric_limits<double>::quiet_NaN();
+    else
+      look_at_slope(*inner, w, inner->flat(start), plain);
     return w;
   };
   function->pull = [=](const TensorList& inputs, const Tensor& w, const Tensor& cotangent,

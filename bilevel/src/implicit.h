@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "aside.h"
 #include "method.h"
 
 namespace hypertape::bilevel::detail {
@@ -35,6 +36,7 @@ class InnerLoss {
 
   const Run& run() const noexcept { return *run_; }
   const std::string& method() const noexcept { return method_; }
+  Dtype dtype() const noexcept { return run_->initial().tensors().front().dtype(); }
   Tensor flat(const TensorList& w) const;
   TensorList pieces(const Tensor& w) const;
 
@@ -45,8 +47,11 @@ class InnerLoss {
 };
 using InnerLossPointer = std::shared_ptr<const InnerLoss>;
 
-/// Solves f_ww x = u for plain tensors.
-using PlainSolver = std::function<LinearSolution(const LinearMap& hessian, const TensorList& u)>;
+/// Solves f_ww x = u for plain tensors, and what it can of f_ww y = f_w besides.
+struct PlainSolver {
+  std::function<LinearSolution(const LinearMap& hessian, const TensorList& u, Aside* aside)> solve;
+  double tolerance;
+};
 
 /// f_ww^-1 u by `solver`, as a function of w, h and u that is differentiable to any order. Notes what the
 /// solver did, and throws if it failed where nobody reads the notes.
@@ -56,6 +61,17 @@ Tensor inverse_hessian(const InnerLossPointer& inner, const PlainSolver& solver,
 /// Notes a linear solve; an Error if it failed where nobody reads the notes. `may_be_short`: not to have
 /// converged is no failure.
 void note(const InnerLoss& inner, const LinearSolution& solution, bool may_be_short = false);
+
+/// |f_ww^-1 f_w| relative to w, by what a solve of f_ww x = u found out beside x: a Newton step as far as the
+/// solver looked, and what is left of f_w over the smallest eigenvalue known. May lower that, and find
+/// negative curvature, in `solution`.
+double distance_beside(const InnerLoss& inner, const LinearMap& hessian, const Aside& aside,
+                       LinearSolution& solution);
+/// The same by conjugate gradients of its own, to 1e-2.
+double distance_alone(const InnerLoss& inner, const LinearMap& hessian, std::int64_t products,
+                      LinearSolution& solution);
+/// Whether f_w is small enough to pass, but more than rounding: only the distance can tell.
+bool is_doubtful(const InnerLoss& inner);
 
 /// How a method gets from the cotangent of w* to those of h, and from tangents of h to that of w*; made of
 /// recorded operations. An empty push refuses forward mode.
@@ -77,6 +93,9 @@ struct InnerTolerance {
   double value;
   /// No lower than 64 roundings of the dtype.
   double at(Dtype dtype) const noexcept;
+  /// Of the distance: also as much as rounding explains, 4 roundings times the condition number, up to half
+  /// of the dtype's digits.
+  double of_distance(Dtype dtype, double condition) const noexcept;
 };
 
 /// Trains (or asks the problem's solver) and hands w out with the rule. A pullback or tangent at a w that is

@@ -13,6 +13,7 @@
 namespace hypertape::bilevel {
 namespace {
 
+using detail::Aside;
 using detail::Counters;
 using detail::ImplicitRule;
 using detail::InnerLossPointer;
@@ -55,9 +56,15 @@ class ImplicitMethod : public detail::Method {
     result.inner_residual = record.inner_residual;
     result.linear_residuals = record.residuals;
     result.linear_iterations = record.iterations;
+    result.distance = record.distance;
+    result.condition = record.condition;
+    result.linear_error = record.error;
     const double tolerance = inner_tolerance_.at(result.parameters.tensors().front().dtype());
     judge_linear(record, result);
-    if (record.inner_residual <= tolerance) return;
+    if (record.inner_residual <= tolerance) {
+      judge_distance(record, result);
+      return;
+    }
     // What else is wrong explains the numbers: conjugate gradients that meet negative curvature return 0.
     std::string also;
     if (record.indefinite)
@@ -106,6 +113,24 @@ class ImplicitMethod : public detail::Method {
   }
 
  private:
+  // A small residual where f_ww is ill-conditioned.
+  static void judge_distance(const detail::ImplicitRecord& record, Hypergradient& result) {
+    const std::string condition = "the condition of the inner Hessian is " + text_of(record.condition);
+    if (record.distance > record.distance_limit) {
+      result.message = "the inner problem is not at its minimum: residual " + text_of(record.inner_residual) +
+                       ", but a Newton step would move w by " + text_of(record.distance) +
+                       " of its size, tolerance " + text_of(record.distance_limit) + "; " +
+                       (record.indefinite        ? "the inner loss has negative curvature there"
+                        : result.message.empty() ? condition
+                                                 : result.message);
+      result.status = ResultStatus::not_converged;
+    } else if (result.status == ResultStatus::converged && record.error > record.error_limit) {
+      result.message = "the linear system is solved, but " + condition +
+                       ": the solution has a relative error of about " + text_of(record.error);
+      result.status = ResultStatus::not_converged;
+    }
+  }
+
   std::string name_, setting_;
   ImplicitRule rule_;
   detail::InnerTolerance inner_tolerance_;
@@ -223,9 +248,10 @@ ImplicitCg::operator Estimator() const {
   const CgOptions options{tolerance, iterations, damping};
   std::string setting = iterations_text(iterations, tolerance);
   if (damping != 0.0) setting += ", damping " + text_of(damping);
-  ImplicitRule rule = solving([options](const LinearMap& hessian, const TensorList& u) {
-    return conjugate_gradient(hessian, u, options);
-  });
+  ImplicitRule rule = solving({[options](const LinearMap& hessian, const TensorList& u, Aside* aside) {
+                                 return detail::solve_definite("implicit-cg", hessian, u, options, aside);
+                               },
+                               tolerance});
   if (damping != 0.0) return make<DampedMethod>("implicit-cg", setting, std::move(rule), inner_tolerance);
   return make<ImplicitMethod>("implicit-cg", setting, std::move(rule), inner_tolerance);
 }
@@ -233,11 +259,13 @@ ImplicitCg::operator Estimator() const {
 ImplicitNormalCg::operator Estimator() const {
   check("implicit-normal-cg", tolerance, iterations, inner_tolerance);
   const CgOptions options{tolerance, iterations, 0.0};
-  return make<ImplicitMethod>("implicit-normal-cg", iterations_text(iterations, tolerance),
-                              solving([options](const LinearMap& hessian, const TensorList& u) {
-                                return normal_conjugate_gradient(hessian, u, options);
-                              }),
-                              inner_tolerance);
+  return make<ImplicitMethod>(
+      "implicit-normal-cg", iterations_text(iterations, tolerance),
+      solving({[options](const LinearMap& hessian, const TensorList& u, Aside* aside) {
+                 return detail::solve_normal("implicit-normal-cg", hessian, u, options, aside);
+               },
+               tolerance}),
+      inner_tolerance);
 }
 
 ImplicitDense::operator Estimator() const {
@@ -245,11 +273,13 @@ ImplicitDense::operator Estimator() const {
   if (most_parameters < 1) fail("implicit-dense", "most_parameters is ", most_parameters);
   if (!(tolerance >= 0.0)) fail("implicit-dense", "tolerance is ", tolerance);
   const DenseOptions options{tolerance, most_parameters};
-  return make<ImplicitMethod>("implicit-dense", "",
-                              solving([options](const LinearMap& hessian, const TensorList& u) {
-                                return dense_solve(hessian, u, options);
-                              }),
-                              inner_tolerance);
+  return make<ImplicitMethod>(
+      "implicit-dense", "",
+      solving({[options](const LinearMap& hessian, const TensorList& u, Aside* aside) {
+                 return detail::solve_dense("implicit-dense", hessian, u, options, aside);
+               },
+               tolerance}),
+      inner_tolerance);
 }
 
 ImplicitNeumann::operator Estimator() const {
@@ -265,7 +295,15 @@ ImplicitNeumann::operator Estimator() const {
   // The series itself is recorded where it is differentiated: its derivatives are those of the series.
   const auto series = [options](const InnerLossPointer& inner, const Tensor& w, const TensorList& h,
                                 const Tensor& u) {
-    const LinearSolution solution = neumann_series(inner->hessian(w, h), {u}, options);
+    LinearSolution solution = neumann_series(inner->hessian(w, h), {u}, options);
+    detail::ImplicitRecord& record = inner->run().counters().implicit;
+    if (detail::is_doubtful(*inner)) {
+      TensorList plain;
+      for (const Tensor& each : h) plain.push_back(each.defined() ? stop_gradient(each) : each);
+      record.distance =
+          detail::distance_alone(*inner, inner->hessian(stop_gradient(w), plain), options.terms, solution);
+    }
+    record.error_limit = std::numeric_limits<double>::infinity();
     note(*inner, solution, true);
     return solution.x.front();
   };

@@ -43,8 +43,8 @@ class Iterates {
     ++solution_.iterations;
   }
   /// Notes the residual; true if it claims to be small enough.
-  bool claims(const TensorList& r) {
-    const double residual = norm(r) / b_.size();
+  bool claims(const TensorList& r, double rr) {
+    const double residual = (is_harmless(rr, r) ? std::sqrt(rr) : norm(r)) / b_.size();
     solution_.residuals.push_back(residual);
     if (residual < best_residual_) {
       best_residual_ = residual;
@@ -89,6 +89,10 @@ class Iterates {
   }
 
  private:
+  // A sum of squares that neither overflowed nor lost bits.
+  static bool is_harmless(double squares, const TensorList& r) {
+    return std::isfinite(squares) && squares > (r.front().dtype() == Dtype::float32 ? 1e-30 : 1e-280);
+  }
   double backward_error(const TensorList& x, double residual, double largest) const {
     return residual / (largest * norm(x) / b_.size() + 1.0);
   }
@@ -132,10 +136,11 @@ LinearSolution detail::solve_definite(const char* name, const LinearMap& a, cons
     iterates.move(length, p);
     if (aside) aside->follow(p, ap, p, curvature);
     r = plus(r, -length, ap);
-    const bool restarts = iterates.claims(r);
+    double next = inner_product(r, r);
+    const bool restarts = iterates.claims(r, next);
     if (restarts && iterates.holds(apply, r, curvatures)) status = LinearStatus::converged;
     const bool ends = status == LinearStatus::converged || iterates.stagnates();
-    const double next = ends ? 0.0 : inner_product(r, r);
+    if (restarts && !ends) next = inner_product(r, r);
     ritz.add(length, restarts ? 0.0 : next / rr);
     if (ends) break;
     p = restarts ? r : plus(r, next / rr, p);
@@ -180,7 +185,7 @@ LinearSolution detail::solve_normal(const char* name, const LinearMap& a, const 
     iterates.move(length, p);
     if (aside) aside->follow(p, q, q, qq);
     r = plus(r, -length, q);
-    const bool restarts = iterates.claims(r);
+    const bool restarts = iterates.claims(r, inner_product(r, r));
     if (restarts && iterates.holds(apply, r, curvatures)) status = LinearStatus::converged;
     const bool ends = status == LinearStatus::converged || iterates.stagnates();
     if (!ends) s = apply(r);

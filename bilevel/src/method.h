@@ -1,6 +1,7 @@
 // What every method gets and gives back: the one interface of the folder.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,16 @@ namespace hypertape::bilevel::detail {
 /// What an implicit method did in its latest solve and pullback.
 struct ImplicitRecord {
   double inner_residual = 0.0;
+  /// f_w at w, absent if it is zero or not looked at; max(|w|, |w - w_0|) and max(|f_ww w|, |f_ww (w -
+  /// w_0)|).
+  TensorList slope;
+  double way = 0.0, stretched = 0.0;
+  /// What the latest solve told of |f_ww^-1 f_w| / way, of f_ww's condition and of its own relative error.
+  double distance = std::numeric_limits<double>::quiet_NaN();
+  double condition = std::numeric_limits<double>::quiet_NaN();
+  double error = std::numeric_limits<double>::quiet_NaN();
+  /// What is allowed of the inner residual, the distance and the error.
+  double inner_limit = 0.0, distance_limit = 0.0, error_limit = 0.0;
   LinearStatus status = LinearStatus::converged;
   bool indefinite = false;
   std::vector<double> residuals;

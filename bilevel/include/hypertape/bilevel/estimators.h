@@ -88,8 +88,9 @@ struct Truncated {
 //
 // Memory O(1) in T. Only hyperparameters in the inner loss have such a derivative; for others (rates, initial
 // scales) it is not defined, and the result says so. Solution::buffers is empty. `inner_tolerance`: w counts
-// as the minimum if |f_w| is at most this times max(|f_ww w|, |f_ww (w - w_0)|); less than 64 roundings of
-// the dtype counts as that.
+// as the minimum if |f_w| is at most this times max(|f_ww w|, |f_ww (w - w_0)|), and a Newton step at most
+// this times max(|w|, |w - w_0|) as far as it is known (Hypergradient::distance); less than 64 roundings of
+// the dtype counts as that. Exact at w* means to the tolerances and to the condition of f_ww.
 
 /// The linear system by conjugate gradients. Exact at w*, to the tolerance; differentiable to any order.
 /// Needs a positive definite f_ww. With damping, f_ww + damping I takes its place: an approximation.

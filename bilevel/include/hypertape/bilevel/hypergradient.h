@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <iosfwd>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -68,9 +69,19 @@ struct Hypergradient {
   std::int64_t failed_step = -1;  ///< the step that diverged; -1 if none did, or only the outer loss
   double adjoint_growth = 0.0;    ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
   std::string method, setting;
-  /// Implicit methods: |f_w| / max(|f_ww w|, |f_ww (w - w_0)|) at w, about its relative distance to the
-  /// minimum; NaN for T1T2 and Darts, which do not look.
+  /// Implicit methods: |f_w| / max(|f_ww w|, |f_ww (w - w_0)|) at w: its relative distance to the minimum if
+  /// f_ww is well conditioned. NaN for T1T2 and Darts, which do not look.
   double inner_residual = 0.0;
+  /// Implicit methods: the size of a Newton step, |f_ww^-1 f_w| / max(|w|, |w - w_0|), which is the relative
+  /// distance to the minimum to first order. ImplicitDense: in full. ImplicitCg, ImplicitNormalCg: along the
+  /// directions in which they search, and |rest of f_w| / (smallest eigenvalue met) beyond, which is all
+  /// where f_w is large or rounding anyway. ImplicitNeumann: by a solve of its own where f_w is neither. NaN
+  /// if unknown.
+  double distance = std::numeric_limits<double>::quiet_NaN();
+  /// Implicit methods, of the linear system: LinearSolution's condition(), which is the condition number of
+  /// f_ww or less, and its error, about the relative error of the solution. NaN if unknown.
+  double condition = std::numeric_limits<double>::quiet_NaN();
+  double linear_error = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> linear_residuals;  ///< of the linear system's iterates (LinearSolution::residuals)
   std::int64_t linear_iterations = 0;
 
