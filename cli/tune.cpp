@@ -246,7 +246,9 @@ class Tuner {
     state_.hessian_vector_products += found.cost.hessian_vector_products;
     OuterRecord record;
     const std::vector<double> gradient = gradient_of(found);
-    if (found.status != bilevel::ResultStatus::diverged) record.gradient_norm = finite_norm(gradient);
+    // No other status vouches for the gradient.
+    if (found.status == bilevel::ResultStatus::exact || found.status == bilevel::ResultStatus::chaotic)
+      record.gradient_norm = finite_norm(gradient);
     if (record.gradient_norm) {
       record.validation_loss = found.value;
       record.training_loss = training_quality(data_, training_.net, found.parameters).loss;
@@ -269,9 +271,12 @@ class Tuner {
   }
 
   static std::string reason_of(const Hypergradient& found) {
+    using bilevel::ResultStatus;
+    if (found.status != ResultStatus::diverged && found.status != ResultStatus::exact &&
+        found.status != ResultStatus::chaotic)
+      return std::string(bilevel::name_of(found.status)) + ": " + found.message;
     if (found.failed_step >= 0) return "training diverged at step " + std::to_string(found.failed_step);
-    if (found.status == bilevel::ResultStatus::diverged)
-      return "the validation loss or its gradient is not finite";
+    if (found.status == ResultStatus::diverged) return "the validation loss or its gradient is not finite";
     return "the gradient's squares overflow";
   }
 

@@ -202,6 +202,17 @@ TEST_CASE("a state made up by somebody is refused or continued, whatever it says
     }
   }
   CHECK(continued > 10);
+  // As many gradients as the count allows would make a grid without end.
+  hypertape::TuneState state = hypertape::read_state(whole, "s");
+  state.gradients = std::int64_t{1} << 53;
+  set_content(folder / "o" / "state", hypertape::state_bytes(state));
+  check_error(run(small(folder / "o", with(words, {"--outer-steps", "2", "--baseline"}))), 1,
+              "it counts more work than its steps can have been");
+  state = hypertape::read_state(whole, "s");
+  state.history[1].status = "exact,\n\"so\"";
+  set_content(folder / "o" / "state", hypertape::state_bytes(state));
+  CHECK(run(small(folder / "o", with(words, {"--outer-steps", "3"}))).code == 0);
+  CHECK(contains(content(folder / "o" / "history.csv"), ",\"exact,\n\"\"so\"\"\"\n"));
 }
 
 TEST_CASE("a run stopped after any outer step and continued ends in the same files") {

@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "control_groups.h"
+
 namespace hypertape::detail {
 namespace {
 
@@ -31,34 +33,12 @@ double version_1(const std::string& folder) {
                       std::ifstream(folder + "/cpu.cfs_period_us"));
 }
 
-bool names(const std::string& controllers, const std::string& wanted) {
-  std::istringstream words(controllers);
-  for (std::string word; std::getline(words, word, ',');)
-    if (word == wanted) return true;
-  return false;
-}
-
 }  // namespace
 
 int cpu_quota(const std::string& groups, const std::string& mounted) {
   double least = unlimited;
-  std::ifstream file(groups);
-  // number:controllers:path, where version 2 has no controllers. Inside a container the path may be the
-  // host's, which is not there; then the root is the container's own group.
-  std::string number, controllers, path;
-  while (std::getline(file, number, ':') && std::getline(file, controllers, ':') &&
-         std::getline(file, path)) {
-    if (!controllers.empty() && !names(controllers, "cpu")) continue;
-    while (!path.empty() && path.back() == '/') path.pop_back();
-    while (true) {
-      const double here = controllers.empty() ? version_2(mounted + path)
-                                              : std::min(version_1(mounted + "/cpu" + path),
-                                                         version_1(mounted + "/" + controllers + path));
-      least = std::min(least, here);
-      if (path.empty()) break;
-      path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
-    }
-  }
+  for (const ControlGroup& group : control_groups("cpu", groups, mounted))
+    least = std::min(least, group.version == 2 ? version_2(group.folder) : version_1(group.folder));
   return least < 1e6 ? static_cast<int>(std::ceil(least)) : 0;
 }
 
