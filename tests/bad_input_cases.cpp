@@ -118,6 +118,13 @@ void add_reductions(std::vector<Case>& all) {
   REDUCTION(sum, "f", m, e, "()")
   REDUCTION(mean, "f", m, e, "!empty")
   REDUCTION(prod, "f", m, e, "()")
+  REDUCTION(squared_norm, "f", m, e, "()")
+  REDUCTION(standard_deviation, "f", m, e, "!(0, 3)")
+  for (const std::int64_t correction : {std::int64_t{-1}, std::int64_t{3}, INT64_MIN, INT64_MAX})
+    all.back().refusals.push_back({[correction](TensorList& x) {
+                                     return TensorList{ht::standard_deviation(x[0], {1}, false, correction)};
+                                   },
+                                   {"correction", "3 elements", "(2, 3)"}});
   REDUCTION(variance, "f", m, e, "!(0, 3)")
   for (const std::int64_t correction : {std::int64_t{-1}, std::int64_t{3}, INT64_MIN, INT64_MAX})
     all.back().refusals.push_back(

@@ -381,6 +381,8 @@ void add_losses(std::vector<Case>& all) {
   add("log_softmax", "f", {m}, CALL(ht::log_softmax(x[0])), {none()}, "(0, 3)",
       {{CALL(ht::log_softmax(x[0], -3)), {"axis -3", "(2, 3)"}},
        {CALL(ht::log_softmax(none(), 0)), {"axis 0", "(0, 3)"}}});
+  add("weigh", "ff", {m, m}, CALL(ht::weigh(x[0], x[1])), {none(), none()}, "(0, 3)",
+      {{CALL(ht::weigh(x[0], ht::transpose(x[1]))), shapes}});
   add("weighted_mean", "ff", {m, m}, CALL(ht::weighted_mean(x[0], x[1])), {none(), none()}, "!empty",
       {{CALL(ht::weighted_mean(x[0], ht::transpose(x[1]))), shapes}});
   const std::vector<Refusal> entropy = {

@@ -4,6 +4,10 @@
 // tangents). Where an outer scope records them, they are checkpointed in turn, so that every order of
 // derivative keeps inputs only.
 
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -33,6 +37,53 @@ void require_unchanged(const CheckpointAttributes& at) {
            " was overwritten by assign() before it ran again; assign before, or to a copy");
 }
 
+// Functions that are checkpointed inside each other run inside each other: refused before the stack is used
+// up. The outermost ones always run.
+class Nesting {
+ public:
+  Nesting() {
+    constexpr int always = 4;
+    constexpr std::size_t reserve = std::size_t{64} << 10;
+    if (++depth_ <= always) return;
+    const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+    const StackBounds& stack = bounds();
+    if (stack.size == 0 ? depth_ <= most_without_bounds
+                        : here > stack.low + std::min(reserve, stack.size / 2))
+      return;
+    const int depth = depth_--;
+    fail("checkpoint", depth, " functions are being run inside each other, and the stack of ",
+         stack.size >> 10, " KiB is nearly used up; nest fewer, or give the thread a larger stack");
+  }
+  ~Nesting() { --depth_; }
+  Nesting(const Nesting&) = delete;
+  Nesting& operator=(const Nesting&) = delete;
+
+ private:
+  static constexpr int most_without_bounds = 16;
+  struct StackBounds {
+    std::uintptr_t low = 0;
+    std::size_t size = 0;
+  };
+  static const StackBounds& bounds() {
+    thread_local const StackBounds known = [] {
+      StackBounds found;
+#if defined(__linux__)
+      pthread_attr_t attributes;
+      if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        void* low = nullptr;
+        if (pthread_attr_getstack(&attributes, &low, &found.size) == 0)
+          found.low = reinterpret_cast<std::uintptr_t>(low);
+        pthread_attr_destroy(&attributes);
+      }
+#endif
+      return found;
+    }();
+    return known;
+  }
+  static constinit thread_local int depth_;
+};
+constinit thread_local int Nesting::depth_ = 0;
+
 bool any_recorded(const TensorList& list) {
   bool recorded = false;
   for (const Tensor& tensor : list)
@@ -59,6 +110,7 @@ struct Backward {
   std::weak_ptr<std::vector<SupportPointer>> supports;
 
   TensorList run(std::span<const Tensor> x, const TensorList& cotangents, TensorList sums) const {
+    const Nesting nesting;
     TensorList active;
     for (const std::size_t i : wanted) active.push_back(x[i]);
     RecordedFunction recorded = record_function(
@@ -156,6 +208,7 @@ constexpr OpRule checkpoint_rule = {
 }  // namespace
 
 TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x) {
+  const Nesting nesting;
   // Forward mode keeps nothing anyway.
   if (!any_recorded(x)) return f(x);
   TensorList outputs;

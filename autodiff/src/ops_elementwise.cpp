@@ -10,6 +10,7 @@
 #include "elementwise_function.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
+#include "kinks.h"
 
 // The vocabulary of elementwise_bodies.h for tensors, beyond public operations of the same name. Selections
 // are missing: their formulas are kernels, and the derivative of a formula never asks for them.
@@ -115,6 +116,7 @@ struct OpFunction {
   }
   template <int operand>
   static Tensor pull_one(const Primal& primal, double scalar, const Tensor& t, Tensor* sum) {
+    if constexpr (std::is_same_v<Op, elementwise::Abs>) note_kinks("abs", primal.input(0), primal.input(0));
     return with_used<Op::uses[operand]>(primal, [&](const auto&... used) -> Tensor {
       if constexpr (Op::fused[operand]) {
         const std::array<Operand, 1 + sizeof...(used)> operands{Operand(t), Operand(used)...};

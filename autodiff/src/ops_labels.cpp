@@ -3,7 +3,7 @@
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "integer_labels.h"
-#include "node.h"
+#include "support.h"
 
 namespace hypertape {
 namespace detail {
@@ -44,6 +44,11 @@ constexpr OpRule cross_entropy_rule = {
 // are those of the rows, or with `mean` one element, divided by their number.
 Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s);
 
+constexpr OpRule by_rows(OpRule rule) {
+  rule.supports = Supports::handled;
+  return rule;
+}
+
 struct HessianAttributes {
   bool mean;
 };
@@ -59,40 +64,51 @@ Tensor spread_along(const Tensor& p, const Tensor& q, const Tensor& s) {
   return q * (s - sum(p * s, {1}, true)) - p * sum(q * s, {1}, true);
 }
 
+// Gradients of one scale a row, and of what has rows: those that were not selected keep their zeros.
+void select_rows(Pull& pull) {
+  const std::int64_t rows = pull.cotangent().extent(0);
+  for (std::size_t i = 0; i < pull.gradients.size(); ++i) {
+    const Tensor& gradient = pull.gradients[i];
+    if (gradient.defined())
+      select_lines(pull, static_cast<int>(i), 1, gradient.rank() == 1 ? Shape{rows} : Shape{rows, 1});
+  }
+}
+
 // Inputs: scales, logits, s.
-constexpr OpRule hessian_rule = {
-    "softmax_cross_entropy_gradient",
-    [](Pull& pull) {
-      const Tensor &scales = pull.input(0), &x = pull.input(1), &s = pull.input(2), &t = pull.cotangent();
-      const bool mean = pull.attributes<HessianAttributes>().mean;
-      if (pull.needs(0)) {
-        const Tensor products = spread(softmax(x), s) * t;
-        pull.gradients[0] =
-            mean ? reshape(divide_scalar(sum(products), static_cast<double>(x.extent(0))), scales.shape())
-                 : sum(products, {1});
-      }
-      if (pull.needs(1)) {
-        // The trilinear form t' (dp/dx)[s] is symmetric in s, t and dx.
-        const Tensor p = softmax(x);
-        pull.gradients[1] = row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, t), s);
-      }
-      if (pull.needs(2)) pull.gradients[2] = apply_hessian(scales, mean, x, t);
-    },
-    [](Push& push) {
-      const Tensor &scales = push.input(0), &x = push.input(1), &s = push.input(2);
-      const bool mean = push.attributes<HessianAttributes>().mean;
-      Tensor total;
-      const auto add_term = [&total](Tensor term) {
-        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
-      };
-      if (push.tangents[0].defined()) add_term(apply_hessian(push.tangents[0], mean, x, s));
-      if (push.tangents[1].defined()) {
-        const Tensor p = softmax(x);
-        add_term(row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, push.tangents[1]), s));
-      }
-      if (push.tangents[2].defined()) add_term(apply_hessian(scales, mean, x, push.tangents[2]));
-      push.results[0] = std::move(total);
-    }};
+constexpr OpRule hessian_rule = by_rows(
+    {"softmax_cross_entropy_gradient",
+     [](Pull& pull) {
+       const Tensor &scales = pull.input(0), &x = pull.input(1), &s = pull.input(2), &t = pull.cotangent();
+       const bool mean = pull.attributes<HessianAttributes>().mean;
+       if (pull.needs(0)) {
+         const Tensor products = spread(softmax(x), s) * t;
+         pull.gradients[0] =
+             mean ? reshape(divide_scalar(sum(products), static_cast<double>(x.extent(0))), scales.shape())
+                  : sum(products, {1});
+       }
+       if (pull.needs(1)) {
+         // The trilinear form t' (dp/dx)[s] is symmetric in s, t and dx.
+         const Tensor p = softmax(x);
+         pull.gradients[1] = row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, t), s);
+       }
+       if (pull.needs(2)) pull.gradients[2] = apply_hessian(scales, mean, x, t);
+       if (!mean) select_rows(pull);
+     },
+     [](Push& push) {
+       const Tensor &scales = push.input(0), &x = push.input(1), &s = push.input(2);
+       const bool mean = push.attributes<HessianAttributes>().mean;
+       Tensor total;
+       const auto add_term = [&total](Tensor term) {
+         total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+       };
+       if (push.tangents[0].defined()) add_term(apply_hessian(push.tangents[0], mean, x, s));
+       if (push.tangents[1].defined()) {
+         const Tensor p = softmax(x);
+         add_term(row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, push.tangents[1]), s));
+       }
+       if (push.tangents[2].defined()) add_term(apply_hessian(scales, mean, x, push.tangents[2]));
+       push.results[0] = std::move(total);
+     }});
 
 Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s) {
   Tensor result = make_tensor(logits.shape(), logits.dtype());
@@ -127,35 +143,41 @@ constexpr OpRule cross_entropy_gradient_rule = {
 // The same for one loss a row, where scale has an element for each.
 Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels);
 
-constexpr OpRule losses_rule = {
-    "softmax_cross_entropy_losses",
-    [](Pull& pull) { pull.gradients[0] = losses_gradient(pull.cotangent(), pull.input(0), pull.input(1)); },
-    [](Push& push) {
-      const Tensor &x = push.input(0), &labels = push.input(1);
-      push.results[0] =
-          sum(losses_gradient(Tensor::ones(labels.shape(), x.dtype()), x, labels) * push.tangents[0], {1});
-    }};
+constexpr OpRule losses_rule = by_rows(
+    {"softmax_cross_entropy_losses",
+     [](Pull& pull) {
+       pull.gradients[0] = losses_gradient(pull.cotangent(), pull.input(0), pull.input(1));
+       // A row that is left out, or counts with the weight 0, has no gradient, even where it is NaN.
+       select_lines(pull, 0, -1, Shape{pull.input(1).size(), 1});
+     },
+     [](Push& push) {
+       const Tensor &x = push.input(0), &labels = push.input(1);
+       push.results[0] =
+           sum(losses_gradient(Tensor::ones(labels.shape(), x.dtype()), x, labels) * push.tangents[0], {1});
+     }});
 
 // Inputs: scales, logits, labels.
-constexpr OpRule losses_gradient_rule = {
-    "softmax_cross_entropy_losses",
-    [](Pull& pull) {
-      const Tensor &scales = pull.input(0), &x = pull.input(1), &labels = pull.input(2);
-      if (pull.needs(0)) {
-        const Tensor unit = losses_gradient(Tensor::ones(scales.shape(), x.dtype()), x, labels);
-        pull.gradients[0] = sum(unit * pull.cotangent(), {1});
-      }
-      if (pull.needs(1)) pull.gradients[1] = apply_hessian(scales, false, x, pull.cotangent());
-    },
-    [](Push& push) {
-      Tensor total;
-      if (push.tangents[0].defined()) total = losses_gradient(push.tangents[0], push.input(1), push.input(2));
-      if (push.tangents[1].defined()) {
-        Tensor term = apply_hessian(push.input(0), false, push.input(1), push.tangents[1]);
-        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
-      }
-      push.results[0] = std::move(total);
-    }};
+constexpr OpRule losses_gradient_rule =
+    by_rows({"softmax_cross_entropy_losses",
+             [](Pull& pull) {
+               const Tensor &scales = pull.input(0), &x = pull.input(1), &labels = pull.input(2);
+               if (pull.needs(0)) {
+                 const Tensor unit = losses_gradient(Tensor::ones(scales.shape(), x.dtype()), x, labels);
+                 pull.gradients[0] = sum(unit * pull.cotangent(), {1});
+               }
+               if (pull.needs(1)) pull.gradients[1] = apply_hessian(scales, false, x, pull.cotangent());
+               select_rows(pull);
+             },
+             [](Push& push) {
+               Tensor total;
+               if (push.tangents[0].defined())
+                 total = losses_gradient(push.tangents[0], push.input(1), push.input(2));
+               if (push.tangents[1].defined()) {
+                 Tensor term = apply_hessian(push.input(0), false, push.input(1), push.tangents[1]);
+                 total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+               }
+               push.results[0] = std::move(total);
+             }});
 
 Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels) {
   Tensor result = make_tensor(logits.shape(), logits.dtype());

@@ -2,10 +2,53 @@
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "integer_labels.h"
+#include "support.h"
 
 namespace hypertape {
 namespace detail {
 namespace {
+
+// Inputs: weights, x. A weight of 0 is a selection: x has no influence.
+Tensor pull_factor(const SupportPointer& support, Tensor gradient) {
+  return support ? where(support->mask(), gradient, 0.0) : gradient;
+}
+// The gradient of an input of this shape, and its support.
+void give(Pull& pull, int input, Tensor gradient, SupportPointer support, const Shape& shape) {
+  if (support && pull.wants_support(input))
+    pull.set_support(input, gradient.shape() == shape
+                                ? std::move(support)
+                                : summed_support(std::move(support), gradient.shape(), shape));
+  pull.gradients[static_cast<std::size_t>(input)] = sum_to(gradient, shape);
+}
+constexpr OpRule weigh_rule = {
+    "weigh",
+    [](Pull& pull) {
+      const Tensor &weights = pull.input(0), &x = pull.input(1), &t = pull.cotangent();
+      const SupportPointer arrived = pull.support();
+      if (pull.needs(0)) give(pull, 0, pull_factor(arrived, t * x), arrived, weights.shape());
+      if (!pull.needs(1)) return;
+      const auto counted = std::make_shared<const Support>(
+          arrived ? arrived->depth() : 0, [arrived, weights = stop_gradient(weights)] {
+            const Tensor mask = not_equal(weights, 0.0);
+            return arrived ? logical_and(mask, arrived->mask()) : mask;
+          });
+      give(pull, 1, pull_factor(arrived, weigh(weights, t)), counted, x.shape());
+    },
+    [](Push& push) {
+      const Tensor &weights = push.input(0), &x = push.input(1);
+      Tensor total;
+      if (push.tangents[0].defined()) total = push.tangents[0] * x;
+      if (push.tangents[1].defined()) {
+        Tensor term = weigh(weights, push.tangents[1]);
+        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+      }
+      push.results[0] = contiguous(expand(total, broadcast_shapes("weigh", weights.shape(), x.shape())));
+    },
+    nullptr,
+    nullptr,
+    false,
+    nullptr,
+    Supports::handled};
 
 void require_weights(const char* op, const char* what, const Tensor& weights, std::int64_t count,
                      const Tensor& like) {
@@ -31,7 +74,7 @@ void require_distributions(const char* op, const Tensor& logits, const Tensor& l
 }
 
 Tensor distribution_losses(const Tensor& logits, const Tensor& labels) {
-  return negate(sum(labels * log_softmax(logits), {1}));
+  return negate(sum(weigh(labels, log_softmax(logits)), {1}));
 }
 
 // Elementwise losses to a weighted mean over the first axis.
@@ -49,20 +92,31 @@ Tensor squared_errors(const Tensor& prediction, const Tensor& target) {
 
 Tensor binary_losses(const Tensor& z, const Tensor& q) {
   require_one_shape("binary_cross_entropy_with_logits", z, q);
-  // max(z, 0) - z q + log(1 + exp(-|z|)), where -|z| has the slope at 0 that goes with relu's: the
-  // derivatives of every order are right there, too. In statements, because the order in which operands are
-  // evaluated is the compiler's choice, and with it the order in which z's cotangents are added up.
-  Tensor tail = log1p(exp(where(greater(z, 0.0), -z, z)));
-  Tensor linear = z * q, kink = relu(z);
-  return (std::move(kink) - std::move(linear)) + std::move(tail);
+  // c |z| + log(1 + exp(-|z|)), where c is 1 - q or q, with the sign that makes each branch the function
+  // itself, 0 included: the derivatives of every order are right there, too. In statements, because the order
+  // in which operands are evaluated is the compiler's choice, and with it the order in which z's cotangents
+  // are added up.
+  const Tensor positive = greater(z, 0.0);
+  Tensor tail = log1p(exp(where(positive, -z, z)));
+  Tensor linear = weigh(where(positive, 1.0 - q, -q), z);
+  return std::move(linear) + std::move(tail);
 }
 
 }  // namespace
 }  // namespace detail
 
+Tensor weigh(const Tensor& weights, const Tensor& x) {
+  detail::require_same_dtype("weigh", weights, x);
+  broadcast_shapes("weigh", weights.shape(), x.shape());
+  const Tensor plain_weights = stop_gradient(weights), plain_x = stop_gradient(x);
+  Tensor result = where(equal(plain_weights, 0.0), 0.0, plain_weights * plain_x);
+  return detail::finish_one(detail::weigh_rule, {3, 0}, detail::NoAttributes{}, std::move(result), weights,
+                            x);
+}
+
 Tensor weighted_mean(const Tensor& x, const Tensor& weights) {
   detail::require_one_shape("weighted_mean", x, weights);
-  return dot(x, weights) / sum(weights);
+  return sum(weigh(weights, x)) / sum(weights);
 }
 
 Tensor softmax_cross_entropy_losses(const Tensor& logits, const Tensor& labels) {
@@ -103,7 +157,7 @@ Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const L
   losses = detail::distribution_losses(logits, weighted);
   const Tensor totals = sum(weighted, {1});
   if (!weights.samples.defined()) return sum(losses) / sum(totals);
-  return dot(losses, weights.samples) / dot(totals, weights.samples);
+  return sum(weigh(weights.samples, losses)) / dot(totals, weights.samples);
 }
 
 Tensor mean_squared_error(const Tensor& prediction, const Tensor& target) {

@@ -1,7 +1,10 @@
 // Reductions made of other operations: products, variances, logarithms of sums of exponentials.
+#include <cmath>
 #include <limits>
 
+#include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
+#include "kinks.h"
 #include "reduced_axes.h"
 #include "softmax_shift.h"
 
@@ -66,6 +69,33 @@ Tensor variance(const Tensor& x, const std::vector<std::int64_t>& axes, bool kee
          " elements of each result, not ", correction, ", for shape ", x.shape());
   const Tensor deviation = x - mean(x, axes, true);
   return divide_scalar(sum(square(deviation), axes, keep), static_cast<double>(over.count - correction));
+}
+
+Tensor squared_norm(const Tensor& x) { return squared_norm(x, detail::all_axes("squared_norm", x)); }
+
+Tensor squared_norm(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
+  detail::require_floating("squared_norm", x);
+  detail::reduced_axes("squared_norm", x, axes, keep);
+  return sum(square(x), axes, keep);
+}
+
+Tensor standard_deviation(const Tensor& x) {
+  return standard_deviation(x, detail::all_axes("standard_deviation", x));
+}
+
+Tensor standard_deviation(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep,
+                          std::int64_t correction) {
+  constexpr const char* op = "standard_deviation";
+  detail::require_floating(op, x);
+  const detail::ReducedAxes over = detail::reduced_axes(op, x, axes, keep);
+  if (correction < 0 || over.count <= correction)
+    fail(op, "needs a correction from 0 to one less than the ", over.count, " elements of each result, not ",
+         correction, ", for shape ", x.shape());
+  // Their mean may differ from equal elements by a rounding, which would be a direction.
+  const Tensor plain = stop_gradient(x), same = equal(max(plain, axes, true), min(plain, axes, true));
+  const Tensor deviation = where(same, 0.0, x - mean(x, axes, true));
+  return divide_scalar(detail::norm_as(op, deviation, over.kept, over.output),
+                       std::sqrt(static_cast<double>(over.count - correction)));
 }
 
 Tensor logsumexp(const Tensor& x) { return logsumexp(x, detail::all_axes("logsumexp", x)); }

@@ -1,5 +1,6 @@
 // Reductions with kernels and rules of their own: Euclidean norm, cumulative sum; and those of booleans.
 #include "hypertape/autodiff/ops.h"
+#include "kinks.h"
 #include "node.h"
 #include "reduced_axes.h"
 
@@ -8,13 +9,16 @@ namespace detail {
 namespace {
 
 struct NormAttributes {
+  const char* op;
   Shape kept, output;
 };
-
-Tensor norm_kept(const Tensor& x, const Shape& kept, const Shape& output);
+const char* name_of_norm(const void* attributes) noexcept {
+  return static_cast<const NormAttributes*>(attributes)->op;
+}
 
 // x / norm, 0 where the norm is 0 whatever is differentiated: nothing is divided by 0 there.
 Tensor unit_vector(const Primal& primal) {
+  note_kinks(primal.attributes<NormAttributes>().op, primal.input(0), primal.output());
   const Tensor length = reshape(primal.output(), primal.attributes<NormAttributes>().kept);
   const Tensor zero = equal(length, 0.0);
   return where(zero, 0.0, primal.input(0)) / where(zero, 1.0, length);
@@ -29,13 +33,8 @@ constexpr OpRule norm_rule = {
     [](Push& push) {
       const auto& at = push.attributes<NormAttributes>();
       push.results[0] = reshape(sum_to(push.tangents[0] * unit_vector(push), at.kept), at.output);
-    }};
-
-Tensor norm_kept(const Tensor& x, const Shape& kept, const Shape& output) {
-  Tensor result = make_tensor(output, x.dtype());
-  backend_of(x).norm(view_of(x), view_of(make_view(result, kept, nullptr, 0)));
-  return finish_one(norm_rule, {1, 1}, NormAttributes{kept, output}, std::move(result), x);
-}
+    },
+    nullptr, name_of_norm};
 
 struct CumulativeAttributes {
   int axis;
@@ -65,6 +64,13 @@ Tensor reduce_booleans(const char* op, const Tensor& x, const std::vector<std::i
 }
 
 }  // namespace
+
+Tensor norm_as(const char* op, const Tensor& x, const Shape& kept, const Shape& output) {
+  Tensor result = make_tensor(output, x.dtype());
+  backend_of(x).norm(view_of(x), view_of(make_view(result, kept, nullptr, 0)));
+  return finish_one(norm_rule, {1, 1}, NormAttributes{op, kept, output}, std::move(result), x);
+}
+
 }  // namespace detail
 
 using detail::all_axes;
@@ -75,7 +81,7 @@ Tensor norm(const Tensor& x) { return norm(x, all_axes("norm", x)); }
 Tensor norm(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep) {
   detail::require_floating("norm", x);
   const detail::ReducedAxes over = detail::reduced_axes("norm", x, axes, keep);
-  return detail::norm_kept(x, over.kept, over.output);
+  return detail::norm_as("norm", x, over.kept, over.output);
 }
 
 Tensor cumulative_sum(const Tensor& x, std::int64_t axis, bool reverse) {

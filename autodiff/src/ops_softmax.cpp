@@ -2,7 +2,7 @@
 // derivatives are written with public operations.
 #include "checks.h"
 #include "hypertape/autodiff/ops.h"
-#include "node.h"
+#include "support.h"
 
 namespace hypertape {
 namespace detail {
@@ -19,78 +19,100 @@ Tensor log_softmax_push(const Tensor& l, const Tensor& t, std::int64_t axis);
 
 std::int64_t axis_of(const Primal& primal) { return primal.attributes<AxisAttributes>().axis; }
 
+constexpr OpRule by_lines(OpRule rule) {
+  rule.supports = Supports::handled;
+  return rule;
+}
+
+// Of all gradients, which have the cotangent's shape: a line that was not selected keeps its zeros.
+void select_lines(Pull& pull) {
+  const std::int64_t axis = axis_of(pull);
+  for (std::size_t i = 0; i < pull.gradients.size(); ++i)
+    select_lines(pull, static_cast<int>(i), axis, pull.cotangent().shape().with(static_cast<int>(axis), 1));
+}
+
 void append(Tensor& total, Tensor term) {
   total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
 }
 
-constexpr OpRule softmax_rule = {
-    "softmax",
-    [](Pull& pull) { pull.gradients[0] = softmax_slope(pull.output(), pull.cotangent(), axis_of(pull)); },
-    [](Push& push) { push.results[0] = softmax_slope(push.output(), push.tangents[0], axis_of(push)); }};
+constexpr OpRule softmax_rule = by_lines(
+    {"softmax",
+     [](Pull& pull) {
+       pull.gradients[0] = softmax_slope(pull.output(), pull.cotangent(), axis_of(pull));
+       select_lines(pull);
+     },
+     [](Push& push) { push.results[0] = softmax_slope(push.output(), push.tangents[0], axis_of(push)); }});
 
-constexpr OpRule log_softmax_rule = {
-    "log_softmax",
-    [](Pull& pull) { pull.gradients[0] = log_softmax_pull(pull.output(), pull.cotangent(), axis_of(pull)); },
-    [](Push& push) { push.results[0] = log_softmax_push(push.output(), push.tangents[0], axis_of(push)); }};
+constexpr OpRule log_softmax_rule = by_lines(
+    {"log_softmax",
+     [](Pull& pull) {
+       pull.gradients[0] = log_softmax_pull(pull.output(), pull.cotangent(), axis_of(pull));
+       select_lines(pull);
+     },
+     [](Push& push) { push.results[0] = log_softmax_push(push.output(), push.tangents[0], axis_of(push)); }});
 
 // p (t - sum(p t)), symmetric in t.
-constexpr OpRule softmax_slope_rule = {
-    "softmax",
-    [](Pull& pull) {
-      const Tensor &p = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
-      const std::int64_t axis = axis_of(pull);
-      if (pull.needs(0))
-        pull.gradients[0] = s * (t - sum(p * t, {axis}, true)) - t * sum(p * s, {axis}, true);
-      if (pull.needs(1)) pull.gradients[1] = softmax_slope(p, s, axis);
-    },
-    [](Push& push) {
-      const Tensor &p = push.input(0), &t = push.input(1);
-      const std::int64_t axis = axis_of(push);
-      Tensor total;
-      if (push.tangents[0].defined()) {
-        const Tensor& q = push.tangents[0];
-        total = q * (t - sum(p * t, {axis}, true)) - p * sum(q * t, {axis}, true);
-      }
-      if (push.tangents[1].defined()) append(total, softmax_slope(p, push.tangents[1], axis));
-      push.results[0] = std::move(total);
-    }};
+constexpr OpRule softmax_slope_rule =
+    by_lines({"softmax",
+              [](Pull& pull) {
+                const Tensor &p = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
+                const std::int64_t axis = axis_of(pull);
+                if (pull.needs(0))
+                  pull.gradients[0] = s * (t - sum(p * t, {axis}, true)) - t * sum(p * s, {axis}, true);
+                if (pull.needs(1)) pull.gradients[1] = softmax_slope(p, s, axis);
+                select_lines(pull);
+              },
+              [](Push& push) {
+                const Tensor &p = push.input(0), &t = push.input(1);
+                const std::int64_t axis = axis_of(push);
+                Tensor total;
+                if (push.tangents[0].defined()) {
+                  const Tensor& q = push.tangents[0];
+                  total = q * (t - sum(p * t, {axis}, true)) - p * sum(q * t, {axis}, true);
+                }
+                if (push.tangents[1].defined()) append(total, softmax_slope(p, push.tangents[1], axis));
+                push.results[0] = std::move(total);
+              }});
 
 // t - exp(l) sum(t)
-constexpr OpRule log_softmax_pull_rule = {
-    "log_softmax",
-    [](Pull& pull) {
-      const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
-      const std::int64_t axis = axis_of(pull);
-      if (pull.needs(0)) pull.gradients[0] = negate((s * exp(l)) * sum(t, {axis}, true));
-      if (pull.needs(1)) pull.gradients[1] = log_softmax_push(l, s, axis);
-    },
-    [](Push& push) {
-      const Tensor &l = push.input(0), &t = push.input(1);
-      const std::int64_t axis = axis_of(push);
-      Tensor total;
-      if (push.tangents[0].defined()) total = negate((push.tangents[0] * exp(l)) * sum(t, {axis}, true));
-      if (push.tangents[1].defined()) append(total, log_softmax_pull(l, push.tangents[1], axis));
-      push.results[0] = std::move(total);
-    }};
+constexpr OpRule log_softmax_pull_rule =
+    by_lines({"log_softmax",
+              [](Pull& pull) {
+                const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
+                const std::int64_t axis = axis_of(pull);
+                if (pull.needs(0)) pull.gradients[0] = negate((s * exp(l)) * sum(t, {axis}, true));
+                if (pull.needs(1)) pull.gradients[1] = log_softmax_push(l, s, axis);
+                select_lines(pull);
+              },
+              [](Push& push) {
+                const Tensor &l = push.input(0), &t = push.input(1);
+                const std::int64_t axis = axis_of(push);
+                Tensor total;
+                if (push.tangents[0].defined())
+                  total = negate((push.tangents[0] * exp(l)) * sum(t, {axis}, true));
+                if (push.tangents[1].defined()) append(total, log_softmax_pull(l, push.tangents[1], axis));
+                push.results[0] = std::move(total);
+              }});
 
 // t - sum(exp(l) t)
-constexpr OpRule log_softmax_push_rule = {
-    "log_softmax",
-    [](Pull& pull) {
-      const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
-      const std::int64_t axis = axis_of(pull);
-      if (pull.needs(0)) pull.gradients[0] = negate((exp(l) * t) * sum(s, {axis}, true));
-      if (pull.needs(1)) pull.gradients[1] = log_softmax_pull(l, s, axis);
-    },
-    [](Push& push) {
-      const Tensor &l = push.input(0), &t = push.input(1);
-      const std::int64_t axis = axis_of(push);
-      Tensor total;
-      if (push.tangents[0].defined())
-        total = expand(negate(sum((exp(l) * push.tangents[0]) * t, {axis}, true)), t.shape());
-      if (push.tangents[1].defined()) append(total, log_softmax_push(l, push.tangents[1], axis));
-      push.results[0] = std::move(total);
-    }};
+constexpr OpRule log_softmax_push_rule =
+    by_lines({"log_softmax",
+              [](Pull& pull) {
+                const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
+                const std::int64_t axis = axis_of(pull);
+                if (pull.needs(0)) pull.gradients[0] = negate((exp(l) * t) * sum(s, {axis}, true));
+                if (pull.needs(1)) pull.gradients[1] = log_softmax_pull(l, s, axis);
+                select_lines(pull);
+              },
+              [](Push& push) {
+                const Tensor &l = push.input(0), &t = push.input(1);
+                const std::int64_t axis = axis_of(push);
+                Tensor total;
+                if (push.tangents[0].defined())
+                  total = expand(negate(sum((exp(l) * push.tangents[0]) * t, {axis}, true)), t.shape());
+                if (push.tangents[1].defined()) append(total, log_softmax_push(l, push.tangents[1], axis));
+                push.results[0] = std::move(total);
+              }});
 
 Tensor derivative(SoftmaxDerivative kind, const OpRule& rule, const Tensor& result, const Tensor& t,
                   std::int64_t axis) {

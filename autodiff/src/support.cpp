@@ -46,6 +46,19 @@ SupportPointer summed_support(SupportPointer support, const Shape& from, const S
   });
 }
 
+void select_lines(Pull& pull, int input, std::int64_t axis, const Shape& lines) {
+  const SupportPointer arrived = pull.support();
+  Tensor& gradient = pull.gradients[static_cast<std::size_t>(input)];
+  if (!arrived || !gradient.defined()) return;
+  const auto support = std::make_shared<const Support>(
+      depth_of(arrived), [arrived, axis, lines, shape = pull.cotangent().shape()] {
+        const Tensor mask = expand(arrived->mask(), shape);
+        return reshape(axis < 0 ? mask : any(mask, {axis}, true), lines);
+      });
+  gradient = where(support->mask(), gradient, 0.0);
+  if (pull.wants_support(input)) pull.set_support(input, support);
+}
+
 Tensor indicator(const SupportPointer& support, const Shape& shape, Dtype dtype) {
   const Tensor one = Tensor::scalar(1.0, dtype);
   return expand(support ? where(support->mask(), one, 0.0) : one, shape);

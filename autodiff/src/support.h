@@ -39,6 +39,11 @@ class Support {
 SupportPointer joined_support(std::vector<SupportPointer> parts);
 /// Of a cotangent of shape `from` summed to `to`.
 SupportPointer summed_support(SupportPointer support, const Shape& from, const Shape& to);
+/// For a rule that works line by line along `axis` of the cotangent, given in `lines` (that axis has extent
+/// 1) or less its axes of extent 1: where a whole line of the cotangent is 0 by selection, so is input's
+/// gradient.
+/// A negative axis: each element of the cotangent stands for a line.
+void select_lines(Pull& pull, int input, std::int64_t axis, const Shape& lines);
 /// 1 where a cotangent of this shape can differ from 0, else 0.
 Tensor indicator(const SupportPointer& support, const Shape& shape, Dtype dtype);
 /// The support of what a linear rule with coefficients of one sign made of an indicator.

@@ -282,6 +282,16 @@ std::vector<std::string> Hypergradient::unused() const {
   return names;
 }
 
+namespace {
+void note_kinks(Hypergradient& result, const std::vector<std::string>& operations) {
+  result.kinks = operations;
+  for (const std::string& operation : operations) {
+    if (!result.message.empty()) result.message += "; ";
+    result.message += "second derivatives met the kink of " + operation + " at 0 and took 0 for it";
+  }
+}
+}  // namespace
+
 Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
                             const Estimator& estimator) {
   if (!outer) fail("hypergradient", "there is no outer loss");
@@ -291,6 +301,7 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
   const auto counters = std::make_shared<Counters>();
   const RecordReader reader(*counters);
   const Meter meter;
+  const KinkWatch watch;
   try {
     if (estimator.method().is_forward())
       differentiate_forward(problem, outer, h, estimator.method(), counters, result);
@@ -303,6 +314,7 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
     result.gradients = h.with(TensorList(h.size()));
     result.availability.assign(h.size(), Availability::unknown);
   }
+  note_kinks(result, watch.operations());
   result.cost = meter.finish(*counters);
   return result;
 }

@@ -45,7 +45,8 @@ class ListFunction {
   TensorList (*call_)(void*, const TensorList&);
 };
 
-struct GraphState;  // autodiff/src/derivatives.cpp
+struct GraphState;                                                   // autodiff/src/derivatives.cpp
+void note_kinks(const char* op, const Tensor& x, const Tensor& at);  // autodiff/src/kinks.cpp
 
 struct HYPERTAPE_API RecordedFunction {
   TensorList values;  ///< the outputs, no longer linked to the new scope
@@ -246,6 +247,28 @@ X hvp(F&& f, const X& x, const X& v) {
   };
   return detail::from_list<X>(detail::hessian_product("hvp", main, detail::as_list(x), detail::as_list(v)));
 }
+
+/// Collects, on this thread and while it lives, the operations that a second derivative met at their kink:
+/// abs at 0, norm of a zero vector, standard_deviation of equal elements. Their first derivative is 0 there,
+/// and a smooth function of them (square(norm(x))) may have a second derivative that no rule of theirs can
+/// give: theirs is 0. squared_norm, variance and square(x) have it. Selections (relu, maximum, clamp) are not
+/// collected: they are linear on either side. Looks at values only while it lives, and only in second and
+/// higher derivatives.
+class HYPERTAPE_API KinkWatch {
+ public:
+  KinkWatch();
+  ~KinkWatch();
+  KinkWatch(const KinkWatch&) = delete;
+  KinkWatch& operator=(const KinkWatch&) = delete;
+  /// Names of operations, each once.
+  const std::vector<std::string>& operations() const noexcept { return operations_; }
+
+ private:
+  friend void detail::note_kinks(const char* op, const Tensor& x, const Tensor& at);
+  static void note(const char* operation);
+  KinkWatch* outer_;
+  std::vector<std::string> operations_;
+};
 
 namespace detail {
 HYPERTAPE_API TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x);

@@ -121,8 +121,16 @@ HYPERTAPE_API Tensor argmin(const Tensor& x, std::int64_t axis, bool keep = fals
 /// gives +inf, whose gradient is NaN.
 HYPERTAPE_API Tensor logsumexp(const Tensor& x);
 HYPERTAPE_API Tensor logsumexp(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Sum of squares; 0 for none. Smooth everywhere: take it, and not square(norm(x)), where x may be 0.
+HYPERTAPE_API Tensor squared_norm(const Tensor& x);
+HYPERTAPE_API Tensor squared_norm(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
+/// Root of the variance; 0, with derivatives 0, where all elements are equal. That is a kink (KinkWatch):
+/// take the variance where a smooth function of it is wanted. Error unless 0 <= correction < count.
+HYPERTAPE_API Tensor standard_deviation(const Tensor& x);
+HYPERTAPE_API Tensor standard_deviation(const Tensor& x, const std::vector<std::int64_t>& axes,
+                                        bool keep = false, std::int64_t correction = 0);
 /// Euclidean norm, scaled where squares would overflow or underflow; 0 for none. Its derivatives at a norm of
-/// 0 are 0.
+/// 0 are 0: a kink (KinkWatch), where second derivatives of smooth functions of the norm are lost.
 HYPERTAPE_API Tensor norm(const Tensor& x);
 HYPERTAPE_API Tensor norm(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep = false);
 /// Sums of the elements up to and including each one along an axis; with `reverse`, from it to the end. Each
@@ -290,12 +298,17 @@ HYPERTAPE_API Tensor index_select(const Tensor& x, std::int64_t axis, const Tens
 HYPERTAPE_API Tensor take(const Tensor& x, const Tensor& indices);
 
 // --- Softmax and losses. A mean over N samples, the first axis, takes weights (N) where given: sum(w l) /
-// sum(w), differentiable in them, too; NaN where they add up to 0
+// sum(w), differentiable in them, too; NaN where they add up to 0. A sample, label or class of weight exactly
+// 0 is left out, even where its loss is infinite or NaN (weigh)
 /// exp(x) / sum(exp(x)) along the axis; NaN where that is -inf alone.
 HYPERTAPE_API Tensor softmax(const Tensor& x, std::int64_t axis = -1);
 /// log(softmax(x)) without underflow.
 HYPERTAPE_API Tensor log_softmax(const Tensor& x, std::int64_t axis = -1);
-/// sum(weights * x) / sum(weights), rank 0; one shape, not empty.
+/// weights * x, and exactly 0 where a weight is 0, whatever x is: 0 log 0 = 0. Shapes broadcast. There x has
+/// no influence; the derivative in the weight itself is x.
+HYPERTAPE_API Tensor weigh(const Tensor& weights, const Tensor& x);
+/// sum(weights * x) / sum(weights), rank 0; one shape, not empty. Elements of weight 0 are left out, NaN
+/// included.
 HYPERTAPE_API Tensor weighted_mean(const Tensor& x, const Tensor& weights);
 
 /// Weights of a cross entropy; absent ones count as ones.

@@ -84,6 +84,10 @@ struct Hypergradient {
   double linear_error = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> linear_residuals;  ///< of the linear system's iterates (LinearSolution::residuals)
   std::int64_t linear_iterations = 0;
+  /// Operations that a second derivative met at their kink, abs or norm at 0 (KinkWatch): what the
+  /// hypergradient owes to the curvature there is 0 in it, and may not be. The message says so, too; the
+  /// status does not change.
+  std::vector<std::string> kinks;
 
   /// Names of hyperparameters without a path to F.
   std::vector<std::string> unused() const;
