@@ -169,7 +169,7 @@ TEST_CASE("A kink that a second derivative meets is named; nothing else is") {
   using Names = std::vector<std::string>;
   CHECK(names(through_norm, vec({0, 0}), 2) == Names{"norm"});
   CHECK(names(through_abs, vec({1, 0}), 2) == Names{"abs"});
-  CHECK(names(through_deviation, vec({2, 2}), 2) == Names{"standard_deviation"});
+  CHECK(names(through_deviation, vec({0.1, 0.1, 0.1}), 2) == Names{"standard_deviation"});
   CHECK(names(through_norm, vec({0, 1}), 2).empty());
   CHECK(names(through_abs, vec({1, 2}), 2).empty());
   CHECK(names(smooth, vec({0, 0}), 2).empty());
