@@ -431,7 +431,8 @@ TEST_CASE("In a training loss all methods leave out what was not selected") {
   auto all = methods();
   all.emplace_back("forward", bl::Forward{});
   for (const auto& [name, method] : all) {
-    CAPTURE(std::string(name));
+    const char* const shown = name;
+    INFO(std::string(shown));
     const bl::Hypergradient result = bl::hypergradient(training(steps), outer, h, method);
     CHECK(result.status == bl::ResultStatus::exact);
     REQUIRE(result.gradients["c"].defined());
@@ -464,7 +465,8 @@ TEST_CASE("Where a training step's gradient ends, so does what is known of its c
     return ht::sum(x["w"]);
   };
   for (const auto& [name, method] : methods()) {
-    CAPTURE(std::string(name));
+    const char* const shown = name;
+    INFO(std::string(shown));
     const bl::Hypergradient result = bl::hypergradient(problem, outer, h, method);
     CHECK(result.status == bl::ResultStatus::diverged);
   }
