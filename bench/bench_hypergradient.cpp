@@ -58,7 +58,7 @@ void method(benchmark::State& state, const Net& net, std::int64_t steps, const M
   bilevel::Hypergradient result;
   in_turns(state, [&] { result = run(p, method.estimator); },
            {{"training_runs", [&] { bilevel::train(p.problem, p.h); }}});
-  if (result.status == bilevel::ResultStatus::diverged) state.SkipWithError(result.message.c_str());
+  if (bilevel::is_failure(result.status)) state.SkipWithError(result.message.c_str());
   state.counters["floor"] = method.floor;
   state.counters["of_floor"] = state.counters["training_runs"].value / method.floor;
   state.counters["peak_MB"] = static_cast<double>(result.cost.peak_bytes) / 1e6;

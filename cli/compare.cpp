@@ -106,7 +106,7 @@ class Comparer {
     if (wider * method.bytes > usable_bytes_) method = checkpointed(forecast_, problem().problem.steps);
     result_.reference = method.label() + (subject_.reference ? " in float64" : "");
     reference_ = measure(method, reference_problem());
-    if (reference_.status != bilevel::ResultStatus::diverged) result_.validation_loss = reference_.value;
+    if (!bilevel::is_failure(reference_.status)) result_.validation_loss = reference_.value;
     return subject_.reference ? "" : method.label();
   }
 
@@ -127,7 +127,7 @@ class Comparer {
         bilevel::train(problem().problem, problem().hyperparameters);
       } catch (const bilevel::TrainingDiverged& error) {
         records_losses_ = false;
-        note_failure("training", error.what());
+        note_failure("training diverged", error.what());
         return;
       }
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -240,7 +240,8 @@ class Comparer {
       progress_.end();
     }
     result.cost.seconds = median(seconds);
-    if (result.status == bilevel::ResultStatus::diverged) note_failure(method.label(), result.message);
+    if (bilevel::is_failure(result.status))
+      note_failure(method.label() + ' ' + std::string(name_of(result.status)), result.message);
     return result;
   }
 
@@ -270,7 +271,7 @@ class Comparer {
 
   // The first failure is the one to name: later ones follow from it.
   void note_failure(const std::string& what, const std::string& message) {
-    if (result_.failure.empty()) result_.failure = what + " diverged: " + message;
+    if (result_.failure.empty()) result_.failure = what + ": " + message;
   }
 
   std::vector<ComparisonRow> rows_of(const Hypergradient& result, const std::string& setting) const {
@@ -281,7 +282,7 @@ class Comparer {
       row.setting = setting;
       row.group = result.gradients.names()[i];
       row.status = status_of(result, i);
-      if (result.status != bilevel::ResultStatus::diverged) {
+      if (!bilevel::is_failure(result.status)) {
         set_cost(row, result.cost);
         const Tensor& gradient = result.gradients.tensors()[i];
         if (gradient.defined()) compare_gradients(row, gradient, reference_.gradients.tensors()[i]);

@@ -127,9 +127,9 @@ std::string status_of(const bilevel::Hypergradient& result) {
   text.precision(3);
   if (result.status == ResultStatus::chaotic)
     text << " (adjoint grew " << result.adjoint_growth << " times)";
-  else if (result.status == ResultStatus::diverged && result.failed_step >= 0)
+  else if (bilevel::is_failure(result.status) && result.failed_step >= 0)
     text << " at step " << result.failed_step;
-  else if (result.status == ResultStatus::diverged || result.status == ResultStatus::not_converged ||
+  else if (bilevel::is_failure(result.status) || result.status == ResultStatus::not_converged ||
            result.status == ResultStatus::negative_curvature ||
            result.status == ResultStatus::unstable_series)
     text << " (" << result.message << ')';
@@ -138,7 +138,7 @@ std::string status_of(const bilevel::Hypergradient& result) {
 
 std::string status_of(const bilevel::Hypergradient& result, std::size_t group) {
   using bilevel::Availability;
-  if (result.status == bilevel::ResultStatus::diverged) return status_of(result);
+  if (bilevel::is_failure(result.status)) return status_of(result);
   const Availability availability = result.availability.at(group);
   if (availability == Availability::defined) return status_of(result);
   const std::string reason(bilevel::name_of(availability));

@@ -91,7 +91,7 @@ std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Met
     ComparisonRow& row = rows.emplace_back(common);
     row.group = problem_.hyperparameters.names()[group];
     row.status = status_of(reference_, group);
-    if (reference_.status == bilevel::ResultStatus::diverged) continue;
+    if (bilevel::is_failure(reference_.status)) continue;
     const Tensor& gradient = reference_.gradients.tensors()[group];
     if (!gradient.defined()) continue;
     double worst = 0.0, own_error = 0.0;
@@ -114,7 +114,7 @@ std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Met
     set_finite(row.relative_error, worst);
     if (judges_reference && row.relative_error) row.status = "approximate (to " + text_of(own_error) + ")";
   }
-  if (reference_.status != bilevel::ResultStatus::diverged)
+  if (!bilevel::is_failure(reference_.status))
     for (ComparisonRow& row : rows) set_cost(row, total);
   return rows;
 }
@@ -174,8 +174,9 @@ std::vector<ComparisonRow> DirectionalRows::forward() const {
     progress_.end();
     Measured measured;
     measured.derivative = result.derivative;
-    if (result.status == bilevel::ResultStatus::diverged)
-      measured.status = "diverged at step " + std::to_string(result.failed_step);
+    if (bilevel::is_failure(result.status))
+      measured.status =
+          std::string(name_of(result.status)) + " at step " + std::to_string(result.failed_step);
     return measured;
   };
   return rows(std::move(common), method, false);

@@ -1,5 +1,8 @@
 // checkpoint: a node that keeps a function and its inputs, and runs it again in its rules.
 //
+// The results themselves are not kept, but a number for the bits of each, which tells whether the function
+// did the same when it ran again.
+//
 // Both rules are themselves functions of tensors: the pull of (inputs, cotangents), the push of (inputs,
 // tangents). Where an outer scope records them, they are checkpointed in turn, so that every order of
 // derivative keeps inputs only.
@@ -205,6 +208,30 @@ constexpr OpRule checkpoint_rule = {
     nullptr,
     Supports::handled};
 
+// One int64 for each of `places`.
+Tensor fingerprints(const TensorList& results, const std::vector<std::size_t>& places) {
+  const Tensor all = make_tensor(Shape{static_cast<std::int64_t>(places.size())}, Dtype::int64);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const Tensor result = make_contiguous(results[places[i]]);
+    const Tensor one = make_view(all, Shape{}, nullptr, static_cast<std::int64_t>(i));
+    backend_of(all).fingerprint(view_of(result), view_of(one));
+  }
+  return all;
+}
+
+void require_replayed(const TensorList& results, const std::vector<std::size_t>& places,
+                      const Tensor& first) {
+  for (const std::size_t k : places)
+    if (k >= results.size() || !results[k].defined())
+      throw NotReplayed("checkpoint", "the function returned fewer tensors when it ran again than at first");
+  const Tensor again = fingerprints(results, places);
+  if (!backend_of(first).expect_same(view_of(again), view_of(first)))
+    throw NotReplayed("checkpoint",
+                      "the function gave other values when it ran again; it may depend on its arguments and "
+                      "on constants alone: no random generator of its own, no counter, and no captured "
+                      "tensor that is overwritten in between (pass it in, or capture a copy)");
+}
+
 }  // namespace
 
 TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x) {
@@ -231,16 +258,13 @@ TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const
   }
   if (out.empty()) return outputs;
   CheckpointAttributes at;
-  at.f = std::make_shared<const Function>([f = std::move(f), places](const TensorList& inputs) {
-    TensorList all = f(inputs), some;
-    for (const std::size_t k : places) {
-      if (k >= all.size())
-        fail("checkpoint", "the function returned ", all.size(),
-             " tensors when it ran again, fewer than at first");
-      some.push_back(std::move(all[k]));
-    }
-    return some;
-  });
+  at.f = std::make_shared<const Function>(
+      [f = std::move(f), places, first = fingerprints(outputs, places)](const TensorList& inputs) {
+        TensorList all = f(inputs), some;
+        require_replayed(all, places, first);
+        for (const std::size_t k : places) some.push_back(std::move(all[k]));
+        return some;
+      });
   at.inputs = x;
   std::vector<const Tensor*> in;
   for (const Tensor& input : x) {

@@ -301,6 +301,9 @@ Tensor stop_gradient(const Tensor& x) {
   return header.node || header.tangents ? detail::make_alias(x) : x;
 }
 
+NotReplayed::NotReplayed(std::string_view operation, std::string_view message) : Error(operation, message) {}
+NotReplayed::~NotReplayed() = default;
+
 TensorList custom_vjp(const std::string& name, const TensorList& inputs,
                       const std::function<CustomVjp(const TensorList& plain)>& forward) {
   TensorList plain(inputs.size());

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -20,6 +21,7 @@
 namespace hypertape::detail {
 
 struct Node;
+struct OpRule;
 
 /// Scope ids in [low, high).
 struct ScopeRange {
@@ -78,6 +80,18 @@ class TangentScope {
 struct Node;
 /// The smallest scope known to be active that a node serves, or 0.
 std::uint64_t active_scope_of(const Node& node) noexcept;
+
+/// AnomalyScopes that are open, on all threads (anomaly.h).
+extern std::atomic<int> open_anomaly_scopes;
+inline bool is_watched() noexcept { return open_anomaly_scopes.load(std::memory_order_relaxed) != 0; }
+/// For operations whose inputs are still what they were.
+void watch_values(const char* name, std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs);
+/// The number of this thread's newest node: those made from now on are above it.
+std::uint64_t newest_node_number() noexcept;
+
+/// The rule of tensors that a ReadWatch (read_watch.h) looks after.
+extern const OpRule read_watch_rule;
+void note_read(const Node& node) noexcept;
 
 /// What a rule sees of the operation that it differentiates. Only what the operation declared as saved is
 /// there; the rest is absent.
@@ -316,6 +330,8 @@ Tensor alias_with_links(const Tensor& tensor);
 template <class Attributes>
 void finish(const OpRule& rule, Saves saves, Attributes attributes, std::span<const Tensor* const> inputs,
             std::span<Tensor* const> outputs) {
+  if (is_watched()) [[unlikely]]
+    watch_values(rule.name_from ? rule.name_from(&attributes) : rule.name, inputs, outputs);
   Links links;
   for (const Tensor* input : inputs)
     if (input->defined()) links = links | links_of(*input);

@@ -111,10 +111,12 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
   detail::backend_of(y).product(detail::view_of(x), false, detail::view_of(weight), false, detail::view_of(y),
                                 false);
   Tensor tangent = detail::finish_layer(y, x, weight, bias, activation, scope);
+  const std::array<Tensor*, 1> out{&y};
+  if (detail::is_watched()) [[unlikely]]
+    detail::watch_values("linear", in, out);
   if (!links.any()) return y;
 
   const detail::LinearAttributes attributes{activation, rows};
-  const std::array<Tensor*, 1> out{&y};
   detail::Node* node = nullptr;
   if (links.recorded) {
     const detail::Saves saves{(links_weight.any() ? 1u : 0u) | (links_x.any() ? 2u : 0u),

@@ -197,7 +197,7 @@ SgdStep sgd_step(Operand weights, Operand velocity, Operand push, const Tensor& 
     taken[i] = operand->take();
     inputs[i] = &taken[i];
   }
-  if (links.any()) {
+  if (links.any() || is_watched()) {
     const std::array<Tensor*, 2> outputs{&next.weights, &next.velocity};
     finish(sgd_step_rule, saves, NoAttributes{}, std::span<const Tensor* const>(inputs),
            std::span<Tensor* const>(outputs));

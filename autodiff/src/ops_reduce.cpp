@@ -30,7 +30,7 @@ Tensor sum_kept(const Tensor& x, const Shape& kept, const Shape& output) {
   // The backend sees the summed axes with extent 1; contiguous memory does not care.
   const Tensor seen = make_view(result, kept, nullptr, 0);
   backend_of(x).sum(view_of(x), view_of(seen));
-  if (!links_of(x).any()) return result;
+  if (!links_of(x).any() && !is_watched()) return result;
   return finish_one(sum_rule, {}, SumAttributes{x.shape(), kept, output}, std::move(result), x);
 }
 

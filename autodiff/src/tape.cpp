@@ -3,6 +3,7 @@
 #include <mutex>
 #include <vector>
 
+#include "anomaly.h"
 #include "node.h"
 
 namespace hypertape::detail {
@@ -125,6 +126,8 @@ void require_not_forbidden(std::uint64_t scope) {
          "recorded method (Unrolled)");
 }
 
+std::uint64_t newest_node_number() noexcept { return last_number; }
+
 std::uint64_t active_scope_of(const Node& node) noexcept {
   if (is_active(node.min_scope)) return node.min_scope;
   return is_active(node.max_scope) ? node.max_scope : 0;
@@ -219,6 +222,7 @@ Links links_of_linked(const Header& header) {
   if (header.node) {
     const Node& node = *static_cast<const Node*>(header.node);
     links.recorded = active_scope_of(node) != 0;
+    if (node.rule == &read_watch_rule) note_read(node);
     if (!links.recorded) require_not_forbidden(node.min_scope);
   }
   for (const Tangent* t = header.tangents; t; t = t->next) {
@@ -371,7 +375,10 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
     push.results = results;
     {
       const ScopeMask mask({scope, scope_bound()});
-      rule.push(push);
+      if (is_watched()) [[unlikely]]
+        push_watched(rule.name_from ? rule.name_from(attributes) : rule.name, rule, push);
+      else
+        rule.push(push);
     }
     for (std::size_t k = 0; k < outputs.size(); ++k)
       if (results[k].defined()) attach_tangent(*outputs[k], scope, std::move(results[k]));

@@ -6,6 +6,7 @@
 #include <queue>
 #include <unordered_map>
 
+#include "anomaly.h"
 #include "elementwise_function.h"
 #include "hypertape/autodiff/ops.h"
 
@@ -381,7 +382,10 @@ class Walk {
       if (node.rule->supports == Supports::selected ||
           (node.rule->supports == Supports::moved && pull.supports))
         move_supports(node, pull);
-      node.rule->pull(pull);
+      if (is_watched()) [[unlikely]]
+        pull_watched(node, pull);
+      else
+        node.rule->pull(pull);
     }
     SupportPointer* const supports =
         pull.supports && !pull.supports->gradients.empty() ? pull.supports->gradients.data() : nullptr;

@@ -82,7 +82,7 @@ Run penalised_run(std::int64_t weight_count, std::int64_t count) {
 
 void differentiate(const Run& run, const bilevel::Estimator& estimator) {
   const bilevel::Hypergradient result = bilevel::hypergradient(run.problem, run.outer, run.h, estimator);
-  if (result.status == bilevel::ResultStatus::diverged) fail("growth", result.message);
+  if (bilevel::is_failure(result.status)) fail("growth", result.message);
 }
 
 Curve over_steps(const std::string& name, const std::string& work,

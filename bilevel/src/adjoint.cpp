@@ -40,8 +40,11 @@ DualGradient dual_gradient(const Run& run, const TensorList& w, const NamedTenso
                            const TensorList& direction, bool wants_gradient) {
   ++run.counters().gradients;
   ++run.counters().hessian_vector_products;
-  return dual_gradient([&](const TensorList& x, const TensorList& h) { return run.loss(x, h_t.with(h), t); },
-                       w, h_t.tensors(), direction, wants_gradient);
+  return run.in_step(t, [&] {
+    return dual_gradient(
+        [&](const TensorList& x, const TensorList& h) { return run.loss(x, h_t.with(h), t); }, w,
+        h_t.tensors(), direction, wants_gradient);
+  });
 }
 
 TensorList gradient_cotangent(const Run& run, const optim::State& cotangent, const NamedTensors& h_t) {
@@ -54,13 +57,15 @@ void pull_step(const Run& run, const optim::State& state, const NamedTensors& h_
   TensorList inputs = join(state);
   inputs.insert(inputs.end(), h_t.tensors().begin(), h_t.tensors().end());
   const auto first_hyper = static_cast<std::ptrdiff_t>(parameters + buffers);
-  auto [next, pullback] = vjp(
-      [&](const TensorList& x) {
-        return join(run.problem().step.update(split(x, parameters, buffers), dual.gradient,
-                                              h_t.with({x.begin() + first_hyper, x.end()})));
-      },
-      inputs);
-  TensorList bars = pullback.consume(join(cotangent));
+  TensorList bars = run.in_step(t, [&] {
+    return vjp(
+               [&](const TensorList& x) {
+                 return join(run.problem().step.update(split(x, parameters, buffers), dual.gradient,
+                                                       h_t.with({x.begin() + first_hyper, x.end()})));
+               },
+               inputs)
+        .second.consume(join(cotangent));
+  });
   TensorList direct(bars.begin() + first_hyper, bars.end());
   bars.resize(parameters + buffers);
   cotangent = split(bars, parameters, buffers);

@@ -1,6 +1,6 @@
 #include "availability.h"
 
-#include <utility>
+#include <set>
 
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
@@ -41,17 +41,13 @@ std::vector<bool> reached_by(const F& f, const NamedTensors& h) {
   return reached;
 }
 
-// What depends on everything that the run reads: the initial state, and single steps from it. Only the graph
+// What depends on everything that the run reads: the initial state, and some steps from it. Only the graph
 // counts, so that a loss that is not finite there is no failure.
-TensorList read_by_run(const Run& run) {
-  constexpr std::int64_t looked_at = 6;
+TensorList read_by_run(const Run& run, const std::set<std::int64_t>& steps) {
   TensorList seen = run.initial_state().parameters;
   if (run.uses_solver()) return seen;
   TensorList rows = run.hyper().tensors();
-  std::int64_t last = -1;
-  for (std::int64_t k = 0; k <= looked_at; ++k) {
-    const std::int64_t t = k * (run.steps() - 1) / looked_at;
-    if (std::exchange(last, t) == t) continue;
+  for (const std::int64_t t : steps) {
     for (std::size_t i = 0; i < rows.size(); ++i)
       if (run.is_per_step(i)) rows[i] = slice(run.hyper().tensors()[i], 0, t, t + 1);
     const NamedTensors h_t = run.at_step(rows, run.rows(rows), 0);
@@ -74,9 +70,35 @@ std::vector<Availability> availability_of(const Problem& problem, const NamedTen
   const auto run_of = [&](const TensorList& x) {
     return Run(problem, h.with(x), std::make_shared<Counters>(), method);
   };
-  std::vector<bool> by_run(h.size(), false), by_inner = by_run;
+  std::vector<bool> by_run(h.size(), false), by_inner = by_run, by_operation = by_run;
   if (found.reads_parameters) {
-    by_run = reached_by([&](const TensorList& x) { return read_by_run(run_of(x)); }, h);
+    const auto by_steps = [&](const std::set<std::int64_t>& steps) {
+      return reached_by([&](const TensorList& x) { return read_by_run(run_of(x), steps); }, h);
+    };
+    by_operation = reached_by(
+        [&](const TensorList& x) {
+          const Run run = run_of(x);
+          TensorList read;
+          for (std::size_t i = 0; i < found.first_read.size(); ++i)
+            if (found.first_read[i] >= 0) read.push_back(run.hyper().tensors()[i]);
+          return read;
+        },
+        h);
+    std::set<std::int64_t> steps;
+    for (const std::int64_t t : found.first_read)
+      if (t >= 0) steps.insert(t);
+    by_run = by_steps(steps);
+    bool all_explained = true;
+    for (std::size_t i = 0; i < h.size(); ++i)
+      all_explained &= found.through_run[i] || by_run[i] || !by_operation[i];
+    if (method.may_use_solver() && problem.solver) {
+      // One step that nobody can look into.
+      for (std::size_t i = 0; i < h.size(); ++i) by_run[i] = by_run[i] || by_operation[i];
+    } else if (!all_explained) {
+      // The first step that reads it need not be the first that depends on it.
+      for (std::int64_t k = 0; k <= 6; ++k) steps.insert(k * (problem.steps - 1) / 6);
+      by_run = by_steps(steps);
+    }
     if (implicit)
       by_inner = reached_by(
           [&](const TensorList& x) {
@@ -85,12 +107,14 @@ std::vector<Availability> availability_of(const Problem& problem, const NamedTen
           h);
   }
   for (std::size_t i = 0; i < h.size(); ++i) {
-    if (found.through_run[i])
+    if (found.through_run[i] || (cut && found.direct[i] && (by_run[i] || by_operation[i])))
       result[i] = cut ? Availability::partly_zero : Availability::defined;
     else if (by_inner[i] || (by_run[i] && !implicit))  // apart from the weights, or before the last steps
       result[i] = found.direct[i] ? Availability::defined : Availability::zero_by_construction;
     else if (by_run[i])
       result[i] = Availability::not_defined;
+    else if (by_operation[i])
+      result[i] = Availability::unknown;
     else if (found.direct[i])
       result[i] = Availability::defined;
   }

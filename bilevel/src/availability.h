@@ -13,6 +13,8 @@ struct Found {
   std::vector<bool> through_run;  ///< hyperparameters that the pullback gave a gradient
   std::vector<bool> direct;       ///< those that the outer loss reads
   bool reads_parameters;          ///< whether the outer loss reads any parameter
+  /// Of prepared hyperparameters, in steps that were not recorded (Counters::first_read).
+  std::vector<std::int64_t> first_read;
 };
 
 std::vector<Availability> availability_of(const Problem& problem, const NamedTensors& h, const Method& method,

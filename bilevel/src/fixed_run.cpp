@@ -1,5 +1,6 @@
 #include "fixed_run.h"
 
+#include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 
@@ -14,9 +15,10 @@ std::string_view text_of(StepFault fault) {
                                         : "a weight, velocity or move left the fixed-point range of +-1024";
 }
 
-[[noreturn]] void fail_replay(std::int64_t t, std::string_view what) {
-  fail("reversible", "step ", t, " did not replay: ", what,
-       "; the training loss must depend on its arguments alone, and must not be changed between the runs");
+[[noreturn]] void fail_replay(const Run& run, std::int64_t t, std::string_view what) {
+  run.counters().failed_step = t;
+  throw NotReplayed("reversible", "step " + std::to_string(t) + " did not replay: " + std::string(what) +
+                                      std::string(replay_advice()));
 }
 
 std::int64_t element_count(const std::vector<Shape>& shapes) {
@@ -62,11 +64,12 @@ FixedRun::FixedRun(RunPointer run, const TensorList& plain)
 void FixedRun::train(bool report) {
   for (; step_ < run_->steps(); ++step_) {
     const Numbers at = numbers(step_);
-    set_views(at, run_->gradient(weights(), at.h, step_, report));
+    const TensorList gradient = run_->gradient(weights(), at.h, step_, report);
+    set_views(at, gradient);
     for (std::size_t k = 0; k < digits_.size(); ++k) {
       const StepFault fault =
           backend().momentum_forward(digits_[k], at.numerators[k], is_dampened(), views_of(k));
-      if (fault != StepFault::none) throw TrainingDiverged(step_, std::string(text_of(fault)));
+      if (fault != StepFault::none) diverge(step_, std::string(text_of(fault)), gradient);
     }
     // Once only: a later run must reproduce what the first one saw.
     if (hashes_.size() == static_cast<std::size_t>(step_) + 1)
@@ -87,14 +90,14 @@ void FixedRun::undo_velocities(const Numbers& at, const TensorList& gradient) {
   for (std::size_t k = 0; k < digits_.size(); ++k) {
     const StepFault fault =
         backend().momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
-    if (fault != StepFault::none) fail_replay(step_, text_of(fault));
+    if (fault != StepFault::none) fail_replay(*run_, step_, text_of(fault));
   }
   require_replay(step_, step_);
 }
 
 void FixedRun::require_start() const {
   for (const hypertape::detail::DigitBuffer& each : digits_)
-    if (!each.empty()) fail_replay(0, "the digit buffer is not empty at the start");
+    if (!each.empty()) fail_replay(*run_, 0, "the digit buffer is not empty at the start");
 }
 
 std::vector<double> FixedRun::setting(const char* what, const TensorList& given) const {
@@ -159,7 +162,8 @@ std::uint64_t FixedRun::hash() const {
 
 // Compares the state with that before step `at`, which was reached by running or undoing `step`.
 void FixedRun::require_replay(std::int64_t at, std::int64_t step) const {
-  if (hash() != hashes_[static_cast<std::size_t>(at)]) fail_replay(step, "weights or velocities differ");
+  if (hash() != hashes_[static_cast<std::size_t>(at)])
+    fail_replay(*run_, step, "weights or velocities differ");
 }
 
 }  // namespace hypertape::bilevel::detail

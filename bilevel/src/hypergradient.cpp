@@ -44,11 +44,50 @@ class Meter {
 };
 
 template <class Result>
-void set_diverged(Result& result, const TrainingDiverged& error) {
-  result.status = ResultStatus::diverged;
+void set_failed(Result& result, ResultStatus status, std::int64_t step, const Error& error) {
+  result.status = status;
   result.value = std::numeric_limits<double>::quiet_NaN();
-  result.failed_step = error.step();
+  result.failed_step = step;
   result.message = error.what();
+}
+
+// Runs `work`; a run that diverges or does not replay is a result. Returns whether there is one of the other
+// kind.
+template <class Result, class Work>
+bool succeeds(Result& result, const Counters& counters, const Work& work) {
+  try {
+    work();
+    return true;
+  } catch (const TrainingDiverged& error) {
+    set_failed(result, ResultStatus::diverged, error.step(), error);
+  } catch (const NotReplayed& error) {
+    set_failed(result, ResultStatus::not_replayed, counters.failed_step, error);
+  }
+  return false;
+}
+
+// The outer loss, whose value must be the same at the end of every run.
+Tensor outer_loss(const OuterLoss& outer, const NamedTensors& w, const NamedTensors& h, Counters& counters) {
+  Tensor value = detail::in_function("in the outer loss", [&] { return outer(w, h); });
+  if (!counters.outer_replay.agrees(0, 1, value))
+    throw NotReplayed("hypergradient",
+                      "the outer loss did not replay: " + counters.outer_replay.difference(0, value) +
+                          std::string(detail::replay_advice()));
+  return value;
+}
+
+// What a message about a failure says when the failure is looked at again.
+template <class Result, class Again>
+void explain(Result& result, const Problem& problem, const HypergradientOptions& options,
+             const Again& again) {
+  if (!options.anomaly || result.status != ResultStatus::diverged) return;
+  Problem silent = problem;
+  silent.on_step = {};
+  const AnomalyScope watch;
+  const Result second = again(silent);
+  result.message = second.status == ResultStatus::diverged
+                       ? second.message
+                       : result.message + "; a second run, to look for the reason, was finite";
 }
 
 // Tensors shaped like w_0, without memory of their own, that receive dF/dw_0.
@@ -80,13 +119,15 @@ std::vector<bool> are_defined(const TensorList& list, std::size_t count) {
 
 // Adds F_h where the method is defined, and says where it is not.
 void add_direct(const Problem& problem, const NamedTensors& h, const detail::Method& method,
-                const TensorList& direct, bool reads_parameters, TensorList& gradients,
-                Hypergradient& result) {
-  result.availability = availability_of(
-      problem, h, method,
-      {result.parameters, are_defined(gradients, h.size()), are_defined(direct, h.size()), reads_parameters});
+                const TensorList& direct, bool reads_parameters, const Counters& counters,
+                TensorList& gradients, Hypergradient& result) {
+  result.availability =
+      availability_of(problem, h, method,
+                      {result.parameters, are_defined(gradients, h.size()), are_defined(direct, h.size()),
+                       reads_parameters, counters.first_read});
   for (std::size_t i = 0; i < h.size(); ++i) {
-    if (result.availability[i] == Availability::not_defined)
+    if (result.availability[i] == Availability::not_defined ||
+        result.availability[i] == Availability::unknown)
       gradients[i] = Tensor();
     else if (direct[i].defined())
       gradients[i] = gradients[i].defined() ? gradients[i] + direct[i] : direct[i];
@@ -115,12 +156,13 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
   const auto split = static_cast<std::ptrdiff_t>(w.size());
   auto [value, bars] = value_and_grad(
       [&](const TensorList& x) {
-        return outer(names.with({x.begin(), x.begin() + split}), h.with({x.begin() + split, x.end()}));
+        return outer_loss(outer, names.with({x.begin(), x.begin() + split}),
+                          h.with({x.begin() + split, x.end()}), *counters);
       },
       outer_inputs);
   result.value = value.item();
   if (!std::isfinite(result.value))
-    throw TrainingDiverged(-1, "the outer loss is not finite after the last step");
+    detail::diverge(-1, "the outer loss is not finite after the last step", {value});
 
   const TensorList w_bar(bars.begin(), bars.begin() + split);
   TensorList direct(bars.begin() + split, bars.end());  // F_h
@@ -133,7 +175,7 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
     gradients = pullback.consume(w_bar);
     const bool reads_parameters =
         std::any_of(w_bar.begin(), w_bar.end(), [](const Tensor& bar) { return bar.defined(); });
-    add_direct(problem, h, method, direct, reads_parameters, gradients, result);
+    add_direct(problem, h, method, direct, reads_parameters, *counters, gradients, result);
   }
   result.gradients = h.with({gradients.begin(), gradients.begin() + count});
   const double end = detail::norm(w_bar);
@@ -160,14 +202,15 @@ Pushed push(const Problem& problem, const OuterLoss& outer, const NamedTensors& 
         TensorList plain;
         for (const Tensor& w : state.parameters) plain.push_back(stop_gradient(w));
         pushed.parameters = run->initial().with(std::move(plain));
-        return outer(run->initial().with(state.parameters), moved);
+        return outer_loss(outer, run->initial().with(state.parameters), moved, *counters);
       },
       h.tensors(), direction);
   pushed.value = value.item();
   pushed.derivative = std::move(derivative);
   if (!std::isfinite(pushed.value) ||
       (pushed.derivative.defined() && !std::isfinite(pushed.derivative.item())))
-    throw TrainingDiverged(-1, "the outer loss or its derivative is not finite after the last step");
+    detail::diverge(-1, "the outer loss or its derivative is not finite after the last step",
+                    {value, pushed.derivative});
   return pushed;
 }
 
@@ -224,17 +267,23 @@ void judge(const Problem& problem, const detail::Method& method, const Counters&
   // An implicit method knows better than its result what went wrong.
   if (finite || method.reach() == detail::Reach::inner_loss) method.judge(problem, counters, result);
   if (finite) return;
+  const std::string origin = hypertape::detail::origin_text(result.gradients.tensors());
   result.gradients = result.gradients.with(TensorList(result.gradients.size()));
   if (method.reach() == detail::Reach::inner_loss && result.status != ResultStatus::converged) return;
   result.status = ResultStatus::diverged;
-  result.message = "the hypergradient is not finite";
+  result.message =
+      "the hypergradient is not finite (" +
+      (origin.empty() ? std::string("the option `anomaly` names the operation and the step") : origin) + ")";
 }
 
-// Where the graph of the whole run decides, what is absent is unused.
-void name_unused(Hypergradient& result) {
-  if (!result.availability.empty()) return;
-  for (const Tensor& gradient : result.gradients.tensors())
-    result.availability.push_back(gradient.defined() ? Availability::defined : Availability::unused);
+// Where the graph of the whole run decides, what is absent is unused; but integers have no derivative,
+// whether they are used or not.
+void name_absent(const NamedTensors& h, Hypergradient& result) {
+  if (result.availability.empty())
+    for (const Tensor& gradient : result.gradients.tensors())
+      result.availability.push_back(gradient.defined() ? Availability::defined : Availability::unused);
+  for (std::size_t i = 0; i < h.size(); ++i)
+    if (!is_floating(h.tensors()[i].dtype())) result.availability[i] = Availability::not_defined;
 }
 
 }  // namespace
@@ -260,8 +309,14 @@ std::string_view name_of(ResultStatus status) noexcept {
       return "negative curvature";
     case ResultStatus::unstable_series:
       return "unstable series";
+    case ResultStatus::not_replayed:
+      return "not replayed";
   }
   return "unknown";
+}
+
+bool is_failure(ResultStatus status) noexcept {
+  return status == ResultStatus::diverged || status == ResultStatus::not_replayed;
 }
 
 Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator) {
@@ -293,7 +348,7 @@ void note_kinks(Hypergradient& result, const std::vector<std::string>& operation
 }  // namespace
 
 Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
-                            const Estimator& estimator) {
+                            const Estimator& estimator, const HypergradientOptions& options) {
   if (!outer) fail("hypergradient", "there is no outer loss");
   Hypergradient result;
   result.method = estimator.name();
@@ -302,32 +357,35 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
   const RecordReader reader(*counters);
   const Meter meter;
   const KinkWatch watch;
-  try {
+  const bool succeeded = succeeds(result, *counters, [&] {
     if (estimator.method().is_forward())
       differentiate_forward(problem, outer, h, estimator.method(), counters, result);
     else
       differentiate_in_reverse(problem, outer, h, estimator.method(), counters, result);
-    name_unused(result);
+    name_absent(h, result);
     judge(problem, estimator.method(), *counters, result);
-  } catch (const TrainingDiverged& error) {
-    set_diverged(result, error);
+  });
+  if (!succeeded) {
     result.gradients = h.with(TensorList(h.size()));
     result.availability.assign(h.size(), Availability::unknown);
   }
   note_kinks(result, watch.operations());
   result.cost = meter.finish(*counters);
+  explain(result, problem, options,
+          [&](const Problem& again) { return hypergradient(again, outer, h, estimator); });
   return result;
 }
 
 DirectionalDerivative directional_derivative(const Problem& problem, const OuterLoss& outer,
-                                             const NamedTensors& h, const NamedTensors& direction) {
+                                             const NamedTensors& h, const NamedTensors& direction,
+                                             const HypergradientOptions& options) {
   if (!outer) fail("directional_derivative", "there is no outer loss");
   if (direction.names() != h.names())
     fail("directional_derivative", "the direction must have the hyperparameters' names, in their order");
   DirectionalDerivative result;
   const auto counters = std::make_shared<Counters>();
   const Meter meter;
-  try {
+  succeeds(result, *counters, [&] {
     const Estimator forward = Forward{};
     const Pushed pushed = push(problem, outer, h, forward.method(), direction.tensors(), counters);
     result.value = pushed.value;
@@ -335,10 +393,10 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
       result.derivative = pushed.derivative.item();
     else
       result.message = "the direction has no path to the outer loss: zero by construction";
-  } catch (const TrainingDiverged& error) {
-    set_diverged(result, error);
-  }
+  });
   result.cost = meter.finish(*counters);
+  explain(result, problem, options,
+          [&](const Problem& again) { return directional_derivative(again, outer, h, direction); });
   return result;
 }
 
@@ -356,7 +414,7 @@ std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
     const Tensor& gradient = result.gradients.tensors()[i];
     out << "  " << std::left << std::setw(static_cast<int>(width)) << result.gradients.names()[i] << "  ";
     if (!gradient.defined())
-      out << (result.status == ResultStatus::diverged ? "none" : name_of(result.availability[i])) << '\n';
+      out << (is_failure(result.status) ? "none" : name_of(result.availability[i])) << '\n';
     else
       out << "norm " << detail::norm({gradient}) << ", shape " << gradient.shape()
           << (result.availability[i] == Availability::partly_zero

@@ -6,10 +6,12 @@
 #include <utility>
 
 #include "custom_function.h"
+#include "header.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "linear_operator.h"
+#include "read_watch.h"
 
 namespace hypertape::bilevel::detail {
 namespace {
@@ -63,7 +65,14 @@ Tensor InnerLoss::flat(const TensorList& w) const { return flatten(w, shapes_); 
 TensorList InnerLoss::pieces(const Tensor& w) const { return unflatten(w, shapes_); }
 
 Tensor InnerLoss::operator()(const Tensor& w, const TensorList& h) const {
-  return run_->problem().full_loss(run_->initial().with(pieces(w)), run_->hyper().with(h));
+  Tensor value = in_function("in full_loss", [&] {
+    return run_->problem().full_loss(run_->initial().with(pieces(w)), run_->hyper().with(h));
+  });
+  Counters& counters = run_->counters();
+  if (w.header()->data == counters.minimum && !counters.inner_replay.agrees(0, 1, value))
+    throw NotReplayed(method_, "full_loss did not replay: " + counters.inner_replay.difference(0, value) +
+                                   std::string(replay_advice()));
+  return value;
 }
 
 Tensor InnerLoss::gradient(const Tensor& w, const TensorList& h) const {
@@ -283,7 +292,12 @@ ImplicitRule rule_of(Inverse inverse) {
 namespace {
 
 TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, const std::string& method) {
-  const NamedTensors found = run.problem().solver(run.initial().with(w), run.hyper().with(h));
+  const hypertape::detail::ReadWatch watch(h.size());
+  TensorList seen = h;
+  for (std::size_t i = 0; i < h.size(); ++i)
+    if (h[i].defined()) seen[i] = watch.watched(h[i], i);
+  const NamedTensors found = in_function(
+      "in solver", [&] { return run.problem().solver(run.initial().with(w), run.hyper().with(seen)); });
   if (found.names() != run.initial().names())
     fail(method, "the problem's solver returned other parameters than init");
   for (std::size_t i = 0; i < w.size(); ++i) {
@@ -292,7 +306,12 @@ TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, 
       fail(method, "the problem's solver returned parameter '", found.names()[i],
            "' in another form than init: ", w[i].dtype(), " ", w[i].shape(), " expected");
   }
-  return found.tensors();
+  TensorList end;
+  for (const Tensor& tensor : found.tensors()) end.push_back(hypertape::detail::ReadWatch::released(tensor));
+  run.counters().first_read.assign(h.size(), -1);
+  for (std::size_t i = 0; i < h.size(); ++i)
+    if (watch.was_read(i)) run.counters().first_read[i] = 0;
+  return end;
 }
 
 // |f_w| / max(|f_ww w|, |f_ww (w - w_0)|): free of the scales of f and w, and of where the run started. It is
@@ -345,6 +364,8 @@ optim::State solve_implicitly(const RunPointer& run, const std::string& method, 
                                ? ask_solver(*run, start, plain, method)
                                : train_plainly(*run, run->initial_state(), plain, 0, run->steps()).parameters;
     const Tensor w = inner->flat(end);
+    run->counters().minimum = w.header()->data;
+    run->counters().inner_replay = {};
     ImplicitRecord& record = run->counters().implicit;
     record.inner_limit = limit;
     if (std::isinf(limit))

@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "anomaly.h"
 #include "hypertape/bilevel/hypergradient.h"
 #include "hypertape/bilevel/linear.h"
 #include "hypertape/bilevel/problem.h"
+#include "replay_log.h"
 
 namespace hypertape::bilevel::detail {
 
@@ -33,11 +35,21 @@ struct ImplicitRecord {
   bool is_read = false;
 };
 
-/// Counted by whoever evaluates the training loss.
+/// What is noted while a method works. Those that evaluate the training loss count.
 struct Counters {
   std::int64_t gradients = 0;
   std::int64_t hessian_vector_products = 0;
   ImplicitRecord implicit = {};
+  /// Of the training loss at each step, and of the outer loss.
+  ReplayLog replay = {}, outer_replay = {};
+  /// Of full_loss at w*, whose elements lie at `minimum`.
+  ReplayLog inner_replay = {};
+  const void* minimum = nullptr;
+  /// The step in which an Error arose, or -1.
+  std::int64_t failed_step = -1;
+  /// By prepared hyperparameter: the first unrecorded step, or the problem's solver (step 0), that an
+  /// operation of it was part of; -1 if none was.
+  std::vector<std::int64_t> first_read = {};
 };
 
 /// Which hyperparameters a method's pullback can reach.
@@ -92,8 +104,24 @@ class Run {
 
   Counters& counters() const noexcept { return *counters_; }
 
+  /// Calls f, which works on step t: errors and anomalies say so.
+  template <class F>
+  decltype(auto) in_step(std::int64_t t, F&& f) const {
+    const hypertape::detail::AnomalyStep step(t, problem_.steps);
+    try {
+      return f();
+    } catch (Error& error) {
+      add_step(error, t);
+      throw;
+    }
+  }
+
  private:
+  void add_step(Error& error, std::int64_t t) const;
+  void require_replay(std::int64_t t, const Tensor& loss) const;
+
   Problem problem_;
+  std::string method_;
   std::shared_ptr<Counters> counters_;
   NamedTensors hyper_, initial_;
   optim::State initial_state_;
@@ -123,7 +151,25 @@ class Method {
   virtual optim::State solve(const RunPointer& run) const = 0;
 };
 
-/// Trains steps [first, last) without recording, from and to plain tensors.
+/// Calls f, a function of the problem that no step belongs to: errors say which ("in init").
+template <class F>
+decltype(auto) in_function(const char* where, F&& f) {
+  try {
+    return f();
+  } catch (Error& error) {
+    error.add_context(where);
+    throw;
+  }
+}
+
+/// Throws TrainingDiverged; under an AnomalyScope with what made `culprits` non-finite.
+[[noreturn]] void diverge(std::int64_t step, const std::string& what, const TensorList& culprits);
+
+/// What a loss that runs again may depend on: the end of a message.
+std::string_view replay_advice() noexcept;
+
+/// Trains steps [first, last) without recording, from and to plain tensors. Notes which hyperparameters they
+/// read.
 optim::State train_plainly(const Run& run, optim::State state, const TensorList& plain_hyper,
                            std::int64_t first, std::int64_t last);
 

@@ -150,7 +150,7 @@ class Planner::Measured {
   std::int64_t measure(const Estimator& method, const OuterLoss& outer, std::int64_t steps,
                        Counted& counted) const {
     const Hypergradient result = hypergradient(shortened(problem_, steps), outer, h_, method);
-    if (result.status == ResultStatus::diverged)
+    if (is_failure(result.status))
       fail("plan", "the first ", steps, steps == 1 ? " step" : " steps",
            ", from which memory is predicted, have no hypergradient by ", method.name(), ": ",
            result.message);

@@ -6,6 +6,7 @@
 #include "hypertape/core/error.h"
 #include "method.h"
 #include "node.h"
+#include "read_watch.h"
 
 namespace hypertape::bilevel {
 
@@ -98,12 +99,12 @@ optim::State separated(optim::State state) {
 
 Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const Method& method,
          const TensorList& probes)
-    : problem_(std::move(problem)), counters_(std::move(counters)) {
+    : problem_(std::move(problem)), method_(method.name()), counters_(std::move(counters)) {
   check(problem_, method);
   uses_solver_ = method.may_use_solver() && problem_.solver;
   for (std::size_t i = 0; i < h.size(); ++i)
     if (!h.tensors()[i].defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
-  hyper_ = problem_.prepare ? problem_.prepare(h) : h;
+  hyper_ = problem_.prepare ? in_function("in prepare", [&] { return problem_.prepare(h); }) : h;
   TensorList own;
   for (const Tensor& tensor : hyper_.tensors()) own.push_back(with_own_node(tensor));
   hyper_ = hyper_.with(std::move(own));
@@ -115,7 +116,7 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
            "; its first axis must be the ", problem_.steps, " steps");
     per_step_[hyper_.find(name)] = true;
   }
-  initial_ = problem_.init(hyper_);
+  initial_ = in_function("in init", [&] { return problem_.init(hyper_); });
   if (initial_.empty()) fail("bilevel", "init returned no parameters");
   if (!probes.empty()) {
     TensorList probed;
@@ -157,36 +158,95 @@ NamedTensors Run::at_step(const TensorList& hyper, const Rows& rows, std::int64_
 
 Tensor Run::loss(const TensorList& w, const NamedTensors& h_t, std::int64_t t) const {
   const StepContext context{t, Key{problem_.seed, step_stream, static_cast<std::uint64_t>(t)}};
-  return problem_.loss(initial_.with(w), h_t, context);
+  Tensor value = problem_.loss(initial_.with(w), h_t, context);
+  require_replay(t, value);
+  return value;
 }
 
 TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int64_t t, bool report) const {
   ++counters_->gradients;
-  auto [value, gradients] = value_and_grad([&](const TensorList& x) { return loss(x, h_t, t); }, w);
-  const double number = value.item();
-  if (!std::isfinite(number)) throw TrainingDiverged(t, "the training loss is " + std::to_string(number));
-  if (report && problem_.on_step) problem_.on_step(t, number);
-  fill_absent(gradients, w);
-  return std::move(gradients);
+  return in_step(t, [&] {
+    auto [value, gradients] = value_and_grad([&](const TensorList& x) { return loss(x, h_t, t); }, w);
+    const double number = value.item();
+    if (!std::isfinite(number)) diverge(t, "the training loss is " + std::to_string(number), {value});
+    if (report && problem_.on_step) problem_.on_step(t, number);
+    fill_absent(gradients, w);
+    return TensorList(std::move(gradients));
+  });
 }
 
 optim::State Run::advance(optim::State state, const NamedTensors& h_t, std::int64_t t, bool report) const {
   TensorList gradients = gradient(state.parameters, h_t, t, report);
   end_supports(gradients);
-  optim::State next = problem_.step.update(std::move(state), std::move(gradients), h_t);
-  require_same_form(problem_.step.name, "parameters", next.parameters, initial_state_.parameters);
-  require_same_form(problem_.step.name, "buffers", next.buffers, initial_state_.buffers);
-  return separated(std::move(next));
+  return in_step(t, [&] {
+    // Watched, the operations must find what they read still there.
+    const optim::State held = hypertape::detail::is_watched() ? state : optim::State{};
+    const TensorList pushed = hypertape::detail::is_watched() ? gradients : TensorList{};
+    optim::State next = problem_.step.update(std::move(state), std::move(gradients), h_t);
+    require_same_form(problem_.step.name, "parameters", next.parameters, initial_state_.parameters);
+    require_same_form(problem_.step.name, "buffers", next.buffers, initial_state_.buffers);
+    return separated(std::move(next));
+  });
+}
+
+void Run::require_replay(std::int64_t t, const Tensor& loss) const {
+  if (counters_->replay.agrees(t, problem_.steps, loss)) return;
+  std::string text = "the training loss did not replay: " + counters_->replay.difference(t, loss);
+  throw NotReplayed(method_, text.append(replay_advice()));
+}
+
+void Run::add_step(Error& error, std::int64_t t) const {
+  if (dynamic_cast<const TrainingDiverged*>(&error)) return;  // says it itself
+  counters_->failed_step = t;
+  error.add_context("at step " + std::to_string(t) + " of " + std::to_string(problem_.steps));
+}
+
+void diverge(std::int64_t step, const std::string& what, const TensorList& culprits) {
+  TrainingDiverged error(step, what);
+  const std::string origin = hypertape::detail::origin_text(culprits);
+  if (!origin.empty()) error.add_context(origin);
+  throw error;
+}
+
+std::string_view replay_advice() noexcept {
+  return "; what runs again may depend on its arguments alone: draw random numbers from context.key, choose "
+         "batches by context.step, keep no generator, counter or queue, and change nothing that it reads "
+         "before the derivative is there";
 }
 
 optim::State train_plainly(const Run& run, optim::State state, const TensorList& plain_hyper,
                            std::int64_t first, std::int64_t last) {
+  const hypertape::detail::ReadWatch watch(plain_hyper.size());
   const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
   for (TensorList* list : {&state.parameters, &state.buffers})
     for (Tensor& tensor : *list) tensor = stop_gradient(tensor);
+  std::vector<std::int64_t>& first_read = run.counters().first_read;
+  first_read.resize(plain_hyper.size(), -1);
+  // Of whole hyperparameters; a row is looked after in its step. Once read, they go in as they are.
+  TensorList watched(plain_hyper.size());
   const Run::Rows rows(plain_hyper.size());
-  for (std::int64_t t = first; t < last; ++t)
-    state = run.advance(std::move(state), run.at_step(plain_hyper, rows, t), t, true);
+  for (std::int64_t t = first; t < last; ++t) {
+    NamedTensors h_t = run.at_step(plain_hyper, rows, t);
+    bool is_any_unread = false;
+    for (std::size_t i = 0; i < first_read.size(); ++i) is_any_unread |= first_read[i] < 0;
+    if (is_any_unread) {
+      TensorList seen = h_t.tensors();
+      for (std::size_t i = 0; i < seen.size(); ++i) {
+        if (first_read[i] >= 0) continue;
+        if (run.is_per_step(i) || !watched[i].defined()) watched[i] = watch.watched(seen[i], i);
+        seen[i] = watched[i];
+      }
+      h_t = h_t.with(std::move(seen));
+    }
+    state = run.advance(std::move(state), h_t, t, true);
+    for (std::size_t i = 0; is_any_unread && i < first_read.size(); ++i)
+      if (first_read[i] < 0 && watch.was_read(i)) first_read[i] = t;
+  }
+  // A step may have handed a hyperparameter on as part of the state.
+  for (TensorList* list : {&state.parameters, &state.buffers})
+    for (Tensor& tensor : *list) tensor = hypertape::detail::ReadWatch::released(tensor);
+  for (std::size_t i = 0; i < first_read.size(); ++i)
+    if (first_read[i] < 0 && watch.was_read(i)) first_read[i] = last - 1;
   return state;
 }
 

@@ -213,6 +213,13 @@ class Backend {
   /// Floating numbers to int64 with 52 fraction bits and back, same size, contiguous; Error if out of range.
   virtual void to_fixed(const View& values, const View& fixed) = 0;
   virtual void from_fixed(const View& fixed, const View& values) = 0;
+  /// Whether two contiguous arrays of one dtype and size have the same bits. All that runs again is compared
+  /// with its first run by this alone: a device that computes behind its caller may say true, and lower a
+  /// fault for its next synchronize() instead.
+  virtual bool expect_same(const View& a, const View& b) = 0;
+  /// target (one int64) = a number for the bits of a contiguous source, which arrays that differ in one
+  /// element never share.
+  virtual void fingerprint(const View& source, const View& target) = 0;
   /// The same number for the same integers.
   virtual std::uint64_t hash_fixed(const View& fixed) = 0;
   /// The exactly reversible momentum step and its two halves back; meaning and faults as in fixed_point.h.

@@ -1,5 +1,7 @@
 // The CPU's backend: dispatch on dtype; the loops are in the cpu_*.cpp files beside this one.
+#include <array>
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -167,6 +169,25 @@ class CpuBackend final : public Backend {
       detail::from_fixed<decltype(type)>(integers(fixed), elements<decltype(type)>(values));
     });
   }
+  bool expect_same(const View& a, const View& b) override {
+    return a.size == 0 || std::memcmp(a.data, b.data, bytes_of(a)) == 0;
+  }
+  void fingerprint(const View& source, const View& target) override {
+    constexpr std::size_t word = sizeof(std::int64_t);
+    const std::size_t bytes = bytes_of(source), words = bytes / word;
+    std::vector<std::int64_t> aligned;
+    const auto* data = source.as<const std::int64_t>();
+    if (words > 0 && reinterpret_cast<std::uintptr_t>(source.data) % word != 0) {
+      aligned.resize(words);
+      std::memcpy(aligned.data(), source.data, words * word);
+      data = aligned.data();
+    }
+    std::array<std::int64_t, 2> ends{};
+    ends[0] = static_cast<std::int64_t>(detail::hash_fixed({data, words}));
+    if (bytes > words * word)
+      std::memcpy(&ends[1], source.as<const std::byte>() + words * word, bytes - words * word);
+    target.as<std::int64_t>()[0] = static_cast<std::int64_t>(detail::hash_fixed(ends));
+  }
   std::uint64_t hash_fixed(const View& fixed) override { return detail::hash_fixed(integers(fixed)); }
   StepFault momentum_forward(DigitBuffer& digits, std::uint32_t numerator, bool dampened,
                              std::span<const MomentumViews> parameters) override {
@@ -193,6 +214,9 @@ class CpuBackend final : public Backend {
   }
 
  private:
+  static std::size_t bytes_of(const View& view) {
+    return static_cast<std::size_t>(view.size) * size_of(view.dtype);
+  }
   template <class T>
   static std::span<T> elements(const View& view) {
     return {view.as<T>(), static_cast<std::size_t>(view.size)};

@@ -59,6 +59,7 @@ struct Numbers {
 // derivative looks at. Returns whether the step was one for it.
 bool step_plainly(const Numbers& at, Tensor& w, Tensor& first, Tensor& second, Tensor& g) {
   using namespace hypertape::detail;
+  if (is_watched()) return false;  // an operation at a time, each with a name
   for (const Tensor* x : {&w, &first, &second, &g}) {
     if (!x->defined() || links_of(*x).any() || x->dtype() != w.dtype() || x->shape() != w.shape())
       return false;

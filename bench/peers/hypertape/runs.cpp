@@ -61,7 +61,7 @@ peers::Work run_hypergradient(const std::string& work, Dtype dtype) {
            [=] {
              const bilevel::Hypergradient result =
                  bilevel::hypergradient(run.problem, run.outer, run.h, estimator);
-             if (result.status == bilevel::ResultStatus::diverged) throw std::runtime_error(result.message);
+             if (bilevel::is_failure(result.status)) throw std::runtime_error(result.message);
              TensorList results{Tensor::scalar(result.value)};
              const TensorList& gradients = result.gradients.tensors();
              results.insert(results.end(), gradients.begin(), gradients.end());

@@ -1,6 +1,7 @@
 // Everything, for programs that do not mind.
 #pragma once
 
+#include "hypertape/autodiff/anomaly.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/estimators.h"

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "hypertape/core/error.h"
 #include "hypertape/core/export.h"
 #include "hypertape/core/tensor.h"
 
@@ -270,6 +271,14 @@ class HYPERTAPE_API KinkWatch {
   std::vector<std::string> operations_;
 };
 
+/// A function that is run again for a derivative gave other values than at first: that of a checkpoint, or a
+/// training loss. It may depend on its arguments alone.
+class HYPERTAPE_API NotReplayed : public Error {
+ public:
+  NotReplayed(std::string_view operation, std::string_view message);
+  ~NotReplayed() override;
+};
+
 namespace detail {
 HYPERTAPE_API TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x);
 }
@@ -279,7 +288,9 @@ HYPERTAPE_API TensorList checkpoint_list(std::function<TensorList(const TensorLi
 /// the same bits as without; all derivatives of any order work, and second and higher ones save memory too.
 ///
 /// f is kept as long as the derivative, so it must own what it captures; it must give the same results each
-/// time. A variable that is being differentiated must be passed in: f using one otherwise is an Error.
+/// time: when it runs again, its floating results are compared with the first ones, and NotReplayed is thrown
+/// where a bit differs (a random generator of its own, a counter, a captured tensor overwritten). A variable
+/// that is being differentiated must be passed in: f using one otherwise is an Error.
 template <class F, detail::TensorOrList X>
 auto checkpoint(F&& f, const X& x) {
   using Y = detail::ResultOf<X, F>;

@@ -21,8 +21,8 @@ struct Solution {
 
 /// Trains and returns the final state. Derivatives with respect to `h` go through `estimator`. Throws Error
 /// for a problem that lacks what the method needs (naming it), TrainingDiverged for a non-finite loss. A
-/// pullback whose linear system is not solved to its tolerance throws too; hypergradient() makes that a
-/// status.
+/// pullback throws NotReplayed if a step that runs again has another training loss than at first, and Error
+/// if its linear system is not solved to its tolerance; hypergradient() makes these a status.
 HYPERTAPE_API Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator);
 
 /// Plain training: no derivative, no memory beyond one step.
@@ -36,20 +36,26 @@ enum class ResultStatus : std::uint8_t {
   converged,    ///< the derivative of the minimum w*(h): inner problem and linear system to their tolerances
   not_converged,       ///< the inner problem or the linear system is not solved: see message and residuals
   negative_curvature,  ///< f_ww has a negative eigenvalue at w: a stationary point perhaps, but no minimum
-  unstable_series      ///< the Neumann series diverges
+  unstable_series,     ///< the Neumann series diverges
+  not_replayed         ///< the loss gave another value when a step ran again: no hypergradient
 };
 HYPERTAPE_API std::string_view name_of(ResultStatus status) noexcept;
+/// Whether there is no hypergradient: `diverged` and `not_replayed`.
+HYPERTAPE_API bool is_failure(ResultStatus status) noexcept;
 
 /// Whether a hyperparameter has a hypergradient, and if not, why. Told from the graph, never from a value.
-/// For Truncated and the implicit methods, what the rest of the run reads is told from init and from seven
-/// steps spread over it.
+/// Truncated and the implicit methods note which hyperparameters take part in any step that they do not
+/// record, and look for a path from these in init, in the first step of each and in seven spread over the
+/// run.
 enum class Availability : std::uint8_t {
   defined,
-  unused,                ///< no path to the outer loss at all
-  not_defined,           ///< the run reads it, but the inner loss does not: a minimum does not depend on it
+  unused,       ///< no path to the outer loss at all
+  not_defined,  ///< it is an integer; or the run reads it, but the inner loss does not: a minimum does
+                ///< not depend on it
   zero_by_construction,  ///< only steps or terms that the method cuts off read it
   partly_zero,           ///< what steps that the method cuts off contributed is zero by construction
-  unknown                ///< the run diverged before the graph could tell
+  unknown  ///< the run failed before the graph could tell; or steps that are not recorded read it, and those
+           ///< looked at had no path from it
 };
 /// "defined", "unused", "not defined", "zero by construction", "zero by construction before the last steps",
 /// "unknown"
@@ -59,15 +65,16 @@ HYPERTAPE_API std::string_view name_of(Availability availability) noexcept;
 inline constexpr double chaotic_growth = 100.0;
 
 struct Hypergradient {
-  double value = 0.0;                      ///< F(w_T, h); NaN if the run diverged
+  double value = 0.0;                      ///< F(w_T, h); NaN if the run failed
   NamedTensors gradients;                  ///< named and shaped like h; absent unless defined or partly zero
   std::vector<Availability> availability;  ///< of each hyperparameter
   NamedTensors parameters;                 ///< w_T
   Cost cost;
   ResultStatus status = ResultStatus::exact;
-  std::string message;            ///< a sentence for a person: why the status is what it is
-  std::int64_t failed_step = -1;  ///< the step that diverged; -1 if none did, or only the outer loss
-  double adjoint_growth = 0.0;    ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
+  std::string message;  ///< a sentence for a person: why the status is what it is
+  /// The step that diverged or did not replay; -1 if none, or the outer loss.
+  std::int64_t failed_step = -1;
+  double adjoint_growth = 0.0;  ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
   std::string method, setting;
   /// Implicit methods: |f_w| / max(|f_ww w|, |f_ww (w - w_0)|) at w: its relative distance to the minimum if
   /// f_ww is well conditioned. NaN for T1T2 and Darts, which do not look.
@@ -96,9 +103,18 @@ struct Hypergradient {
 /// Value, norm per group, cost and status, aligned.
 HYPERTAPE_API std::ostream& operator<<(std::ostream& out, const Hypergradient& result);
 
-/// dF(w_T(h), h)/dh by the method `estimator`.
+struct HypergradientOptions {
+  /// If the result is not finite: runs all of it once more under an AnomalyScope, and lets the message name
+  /// the operation and the step that the non-finite elements come from. A result that is finite costs
+  /// nothing.
+  bool anomaly = false;
+};
+
+/// dF(w_T(h), h)/dh by the method `estimator`. An Error from one of the problem's functions says where it
+/// arose ("at step 37 of 100", counted from 0); other exceptions pass as they are.
 HYPERTAPE_API Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer,
-                                          const NamedTensors& h, const Estimator& estimator);
+                                          const NamedTensors& h, const Estimator& estimator,
+                                          const HypergradientOptions& options = {});
 
 /// What directional_derivative returns; fields as in Hypergradient.
 struct DirectionalDerivative {
@@ -114,6 +130,7 @@ struct DirectionalDerivative {
 /// of h; absent tensors in it are zero.
 HYPERTAPE_API DirectionalDerivative directional_derivative(const Problem& problem, const OuterLoss& outer,
                                                            const NamedTensors& h,
-                                                           const NamedTensors& direction);
+                                                           const NamedTensors& direction,
+                                                           const HypergradientOptions& options = {});
 
 }  // namespace hypertape::bilevel

@@ -26,7 +26,9 @@ namespace hypertape::bilevel {
 struct Prediction {
   std::int64_t gradients = 0;                ///< exact, for a run that does not diverge
   std::int64_t hessian_vector_products = 0;  ///< exact too
-  std::int64_t peak_bytes = 0;               ///< within 10 % where steps need equal memory
+  /// Within 10 % where steps need equal memory, or within 2 peak_granularity (8 KiB) where that is more:
+  /// what is measured and what is predicted from it are both known to peak_granularity only.
+  std::int64_t peak_bytes = 0;
 };
 
 struct PlanOptions {

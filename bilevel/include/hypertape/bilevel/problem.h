@@ -34,8 +34,9 @@ struct StepContext {
 struct Problem {
   /// Initial parameters; sees the prepared hyperparameters.
   std::function<NamedTensors(const NamedTensors& h)> init;
-  /// Training loss of one step, one element. Must depend on its arguments alone: it is run again when a
-  /// method replays steps.
+  /// Training loss of one step, one element. Must depend on its arguments alone, and on constants: methods
+  /// run it again. Random numbers come from context.key, batches from context.step; a generator, a counter or
+  /// a queue of its own gives other values then. That is seen, by the bits of the loss: NotReplayed.
   std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> loss;
   optim::Step step = optim::sgd();
   std::int64_t steps = 0;

@@ -22,9 +22,12 @@ class HYPERTAPE_API Error : public std::runtime_error {
 
   /// Name of the operation, without brackets.
   const std::string& operation() const noexcept { return operation_; }
+  const char* what() const noexcept override;
+  /// Appends where it happened, in brackets: for those who pass an error on ("at step 37 of 100").
+  void add_context(std::string_view where);
 
  private:
-  std::string operation_;
+  std::string operation_, with_context_;
 };
 
 /// Throws `Error(operation, parts...)`, the parts streamed one after another:
