@@ -12,6 +12,7 @@
 #include "bilevel_problems.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
+#include "hypertape/bilevel/plan.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
 #include "ladder.h"
@@ -85,15 +86,54 @@ struct UserError : std::runtime_error {
 }  // namespace
 
 TEST_CASE("bilevel: an incomplete problem is refused, naming what is missing") {
-  expect_refused([](Case& c) { c.problem.init = {}; }, {"[bilevel]", "init"});
-  expect_refused([](Case& c) { c.problem.loss = {}; }, {"[bilevel]", "loss"});
-  expect_refused([](Case& c) { c.problem.steps = 0; }, {"[bilevel]", "steps is 0"});
+  expect_refused([](Case& c) { c.problem.init = {}; }, {"[hypergradient]", "init"});
+  expect_refused([](Case& c) { c.problem.loss = {}; }, {"[hypergradient]", "loss"});
+  expect_refused([](Case& c) { c.problem.steps = 0; }, {"[hypergradient]", "steps is 0"});
   expect_refused([](Case& c) { c.problem.steps = -3; }, {"steps is -3"});
-  expect_refused([](Case& c) { c.problem.step.update = {}; }, {"[bilevel]", "step"});
-  expect_refused([](Case& c) { c.problem.step.initial_buffers = {}; }, {"[bilevel]", "step"});
+  expect_refused([](Case& c) { c.problem.step.update = {}; }, {"[hypergradient]", "step"});
+  expect_refused([](Case& c) { c.problem.step.initial_buffers = {}; }, {"[hypergradient]", "step"});
   expect_refused([](Case& c) { c.outer = {}; }, {"[hypergradient]", "outer loss"});
   expect_refused([](Case& c) { c.problem.init = [](const NamedTensors&) { return NamedTensors{}; }; },
-                 {"[bilevel]", "no parameters"});
+                 {"[hypergradient]", "no parameters"});
+}
+
+TEST_CASE("bilevel: an error names the function that was called") {
+  Case c = Quadratic(5, Rule::momentum).problem();
+  c.problem.steps = 0;
+  const ht::bilevel::Problem& problem = c.problem;
+  const NamedTensors& h = c.h;
+  const auto starts = [](const std::string& text, const char* start) {
+    CAPTURE(text);
+    CHECK(text.starts_with(start));
+  };
+  starts(refusal([&] { ht::bilevel::train(problem, h); }), "[train] steps is 0");
+  starts(refusal([&] { ht::bilevel::solve(problem, h, Forward{}); }), "[solve] steps is 0");
+  starts(refusal([&] { ht::bilevel::hypergradient(problem, c.outer, h, Forward{}); }),
+         "[hypergradient] steps is 0");
+  starts(refusal([&] { ht::bilevel::directional_derivative(problem, c.outer, h, h); }),
+         "[directional_derivative] steps is 0");
+  starts(refusal([&] { ht::bilevel::plan(problem, c.outer, h); }), "[plan] steps is 0");
+}
+
+TEST_CASE("bilevel: train asks the problem's solver") {
+  // No loss, no step: designated initialisers, which -Wextra would warn of if a field had none.
+  const ht::bilevel::Problem problem{
+      .init =
+          [](const NamedTensors&) {
+            return NamedTensors{{"w", Tensor::zeros({2})}};
+          },
+      .full_loss = [](const NamedTensors& w,
+                      const NamedTensors& h) { return ht::sum(ht::square(w["w"] - h["h"])); },
+      .solver = [](const NamedTensors& w, const NamedTensors& h) { return w.with({h["h"] + 0.0}); }};
+  const NamedTensors h{{"h", Tensor::from({1.0, 2.0})}};
+  const ht::bilevel::Solution found = ht::bilevel::train(problem, h);
+  CHECK(found.parameters["w"].to_vector<double>() == std::vector<double>{1.0, 2.0});
+  CHECK(found.buffers.empty());
+  ht::bilevel::Problem wrong = problem;
+  wrong.solver = [](const NamedTensors&, const NamedTensors&) {
+    return NamedTensors{{"v", Tensor::zeros({2})}};
+  };
+  CHECK(contains(refusal([&] { ht::bilevel::train(wrong, h); }), "[train] the problem's solver returned"));
 }
 
 TEST_CASE("bilevel: hyperparameters that do not fit the run are refused with name and shape") {

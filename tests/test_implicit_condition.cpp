@@ -91,9 +91,11 @@ TEST_CASE("implicit: a feature that no training row has keeps its start, which i
     double penalty;
     Dtype dtype;
   };
-  for (const auto& [penalty, dtype] :
+  for (const Setting& setting :
        {Setting{1e-6, Dtype::float64}, Setting{1e-8, Dtype::float64}, Setting{1e-9, Dtype::float64},
         Setting{1e-4, Dtype::float32}, Setting{1e-5, Dtype::float32}}) {
+    const double penalty = setting.penalty;
+    const Dtype dtype = setting.dtype;
     CAPTURE(penalty);
     CAPTURE(dtype);
     const Unseen unseen(penalty, dtype);
@@ -133,10 +135,12 @@ TEST_CASE("implicit: a small residual in a flat direction is no small distance")
     double curvature, off;
     Dtype dtype;
   };
-  for (const auto& [curvature, off, dtype] :
+  for (const Setting& setting :
        {Setting{1e-10, 1.0 - 1e-8, Dtype::float64}, Setting{1e-6, 1e-2, Dtype::float64},
         Setting{1e-4, 1e-4, Dtype::float64}, Setting{1e-2, 1e-6, Dtype::float64},
         Setting{1e-4, 0.0625, Dtype::float32}}) {
+    const double curvature = setting.curvature, off = setting.off;
+    const Dtype dtype = setting.dtype;
     CAPTURE(curvature);
     const double way = std::hypot(1.0, 1.0 - off);
     for (const bool blind : {false, true})

@@ -13,6 +13,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
+#include "implicit.h"
 #include "method.h"
 #include "node.h"
 
@@ -231,7 +232,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
   TensorList gradients(h.size());
   for (std::size_t i = 0; i < h.size(); ++i) {
     const Tensor& whole = h.tensors()[i];
-    if (!whole.defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
+    if (!whole.defined()) fail("hypergradient", "hyperparameter '", h.names()[i], "' is absent");
     std::vector<double> column(static_cast<std::size_t>(whole.size()));
     bool used = false;
     for (std::int64_t k = 0; k < whole.size(); ++k) {
@@ -320,14 +321,33 @@ bool is_failure(ResultStatus status) noexcept {
 }
 
 Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator) {
-  const auto run = std::make_shared<const Run>(problem, h, std::make_shared<Counters>(), estimator.method());
+  const auto run = std::make_shared<const Run>(
+      problem, h, std::make_shared<Counters>(Counters{.caller = "solve"}), estimator.method());
   return solution_of(*run, estimator.method().solve(run));
 }
+
+namespace {
+// The problem's solver, or its steps.
+class Training final : public detail::Method {
+ public:
+  std::string name() const override { return "train"; }
+  bool may_use_solver() const noexcept override { return true; }
+  optim::State solve(const detail::RunPointer& run) const override {
+    const optim::State& start = run->initial_state();
+    const TensorList& hyper = run->hyper().tensors();
+    if (run->uses_solver()) return {detail::ask_solver(*run, start.parameters, hyper, name()), {}};
+    return detail::train_plainly(*run, start, hyper, 0, run->steps());
+  }
+};
+}  // namespace
 
 Solution train(const Problem& problem, const NamedTensors& h) {
   // Masked, so that nothing is recorded even if the problem's functions use variables being differentiated.
   const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
-  return solve(problem, h, Unrolled{});
+  const Training training;
+  const auto run = std::make_shared<const Run>(
+      problem, h, std::make_shared<Counters>(Counters{.caller = "train"}), training);
+  return solution_of(*run, training.solve(run));
 }
 
 std::vector<std::string> Hypergradient::unused() const {
@@ -383,7 +403,7 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
   if (direction.names() != h.names())
     fail("directional_derivative", "the direction must have the hyperparameters' names, in their order");
   DirectionalDerivative result;
-  const auto counters = std::make_shared<Counters>();
+  const auto counters = std::make_shared<Counters>(Counters{.caller = "directional_derivative"});
   const Meter meter;
   succeeds(result, *counters, [&] {
     const Estimator forward = Forward{};

@@ -289,8 +289,6 @@ ImplicitRule rule_of(Inverse inverse) {
   return rule;
 }
 
-namespace {
-
 TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, const std::string& method) {
   const hypertape::detail::ReadWatch watch(h.size());
   TensorList seen = h;
@@ -313,6 +311,8 @@ TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, 
     if (watch.was_read(i)) run.counters().first_read[i] = 0;
   return end;
 }
+
+namespace {
 
 // |f_w| / max(|f_ww w|, |f_ww (w - w_0)|): free of the scales of f and w, and of where the run started. It is
 // the distance to the minimum, relative to w or to the way that w has come, if f_ww is well conditioned; the

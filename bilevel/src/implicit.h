@@ -88,6 +88,9 @@ using Inverse =
     std::function<Tensor(const InnerLossPointer&, const Tensor& w, const TensorList& h, const Tensor& u)>;
 ImplicitRule rule_of(Inverse inverse);
 
+/// w* by the problem's own solver, from w; `method` is for messages.
+TensorList ask_solver(const Run& run, const TensorList& w, const TensorList& h, const std::string& method);
+
 /// What counts as a minimum. An infinite tolerance is never looked at.
 struct InnerTolerance {
   double value;

@@ -50,6 +50,8 @@ struct Counters {
   /// By prepared hyperparameter: the first unrecorded step, or the problem's solver (step 0), that an
   /// operation of it was part of; -1 if none was.
   std::vector<std::int64_t> first_read = {};
+  /// The public function that was called, for messages.
+  const char* caller = "hypergradient";
 };
 
 /// Which hyperparameters a method's pullback can reach.

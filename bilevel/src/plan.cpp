@@ -67,7 +67,8 @@ class Planner::Measured {
       : problem_(std::move(problem)), outer_(std::move(outer)), h_(std::move(h)) {
     if (!outer_) fail("plan", "there is no outer loss");
     const Estimator any = Unrolled{};
-    const detail::Run run(problem_, h_, std::make_shared<detail::Counters>(), any.method());
+    const detail::Run run(
+        problem_, h_, std::make_shared<detail::Counters>(detail::Counters{.caller = "plan"}), any.method());
   }
 
   std::int64_t steps() const noexcept { return problem_.steps; }
@@ -246,7 +247,8 @@ class Planner::Measured {
   // Of the per-step hyperparameters' cotangents, which are there for all steps from the first one pulled on.
   std::int64_t rows_bytes(std::int64_t steps) const {
     const Estimator any = Unrolled{};
-    const detail::Run run(problem_, h_, std::make_shared<detail::Counters>(), any.method());
+    const detail::Run run(
+        problem_, h_, std::make_shared<detail::Counters>(detail::Counters{.caller = "plan"}), any.method());
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < run.hyper().size(); ++i) {
       if (!run.is_per_step(i)) continue;
@@ -260,7 +262,9 @@ class Planner::Measured {
   // Digits that momentum drops, of all weights, in the planes of a run of that many steps.
   std::int64_t plane_bytes(std::int64_t steps) const {
     const Estimator method = Reversible{};
-    const detail::Run run(problem_, h_, std::make_shared<detail::Counters>(), method.method());
+    const detail::Run run(problem_, h_,
+                          std::make_shared<detail::Counters>(detail::Counters{.caller = "plan"}),
+                          method.method());
     const detail::Run::Rows rows(run.hyper().size());
     const TensorList& parameters = run.initial_state().parameters;
     // One schedule for all weights, or one for each parameter tensor that has a momentum of its own.

@@ -17,34 +17,33 @@ TrainingDiverged::~TrainingDiverged() = default;
 namespace detail {
 namespace {
 
-void require_same_form(const std::string& step, const char* what, const TensorList& after,
+void require_same_form(const char* caller, const std::string& step, const char* what, const TensorList& after,
                        const TensorList& before) {
   if (after.size() != before.size())
-    fail("bilevel", "step '", step, "' returned ", after.size(), " ", what, " for ", before.size());
+    fail(caller, "step '", step, "' returned ", after.size(), " ", what, " for ", before.size());
   for (std::size_t i = 0; i < after.size(); ++i) {
-    if (!after[i].defined()) fail("bilevel", "step '", step, "' returned an absent tensor among its ", what);
+    if (!after[i].defined()) fail(caller, "step '", step, "' returned an absent tensor among its ", what);
     const auto &a = *after[i].header(), &b = *before[i].header();
     if (a.dtype != b.dtype || a.rank != b.rank || !std::equal(a.extents(), a.extents() + a.rank, b.extents()))
-      fail("bilevel", "step '", step, "' turned number ", i, " of its ", what, " from ", before[i].dtype(),
-           " ", before[i].shape(), " into ", after[i].dtype(), " ", after[i].shape());
+      fail(caller, "step '", step, "' turned number ", i, " of its ", what, " from ", before[i].dtype(), " ",
+           before[i].shape(), " into ", after[i].dtype(), " ", after[i].shape());
   }
 }
 
 // Apart from stream 0, which initial weights are usually drawn from.
 constexpr std::uint32_t step_stream = 1;
 
-void check(const Problem& problem, const Method& method) {
-  if (!problem.init) fail("bilevel", "the problem has no init");
+void check(const char* caller, const Problem& problem, const Method& method) {
+  if (!problem.init) fail(caller, "the problem has no init");
   if (method.reach() == Reach::inner_loss && !problem.full_loss)
     fail(method.name(),
          "the problem has no full_loss, the inner loss whose minimum the method differentiates");
   if (method.may_use_solver() && problem.solver) return;
-  if (!problem.loss) fail("bilevel", "the problem has no loss");
-  if (!problem.step.update || !problem.step.initial_buffers)
-    fail("bilevel", "the problem's step has no update");
+  if (!problem.loss) fail(caller, "the problem has no loss");
+  if (!problem.step.update || !problem.step.initial_buffers) fail(caller, "the problem's step has no update");
   if (problem.steps < 1)
-    fail("bilevel", "steps is ", problem.steps, "; at least 1 is needed",
-         problem.solver ? " (only implicit methods use the problem's solver)" : "");
+    fail(caller, "steps is ", problem.steps, "; at least 1 is needed",
+         problem.solver ? " (only implicit methods and train use the problem's solver)" : "");
 }
 
 using hypertape::detail::OpRule;
@@ -100,10 +99,11 @@ optim::State separated(optim::State state) {
 Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const Method& method,
          const TensorList& probes)
     : problem_(std::move(problem)), method_(method.name()), counters_(std::move(counters)) {
-  check(problem_, method);
+  const char* caller = counters_->caller;
+  check(caller, problem_, method);
   uses_solver_ = method.may_use_solver() && problem_.solver;
   for (std::size_t i = 0; i < h.size(); ++i)
-    if (!h.tensors()[i].defined()) fail("bilevel", "hyperparameter '", h.names()[i], "' is absent");
+    if (!h.tensors()[i].defined()) fail(caller, "hyperparameter '", h.names()[i], "' is absent");
   hyper_ = problem_.prepare ? in_function("in prepare", [&] { return problem_.prepare(h); }) : h;
   TensorList own;
   for (const Tensor& tensor : hyper_.tensors()) own.push_back(with_own_node(tensor));
@@ -112,12 +112,12 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
   for (const std::string& name : problem_.per_step) {
     const Tensor& whole = hyper_[name];
     if (whole.rank() < 1 || whole.extent(0) != problem_.steps)
-      fail("bilevel", "per-step hyperparameter '", name, "' has shape ", whole.shape(),
+      fail(caller, "per-step hyperparameter '", name, "' has shape ", whole.shape(),
            "; its first axis must be the ", problem_.steps, " steps");
     per_step_[hyper_.find(name)] = true;
   }
   initial_ = in_function("in init", [&] { return problem_.init(hyper_); });
-  if (initial_.empty()) fail("bilevel", "init returned no parameters");
+  if (initial_.empty()) fail(caller, "init returned no parameters");
   if (!probes.empty()) {
     TensorList probed;
     for (std::size_t i = 0; i < initial_.size(); ++i) {
@@ -183,8 +183,9 @@ optim::State Run::advance(optim::State state, const NamedTensors& h_t, std::int6
     const optim::State held = hypertape::detail::is_watched() ? state : optim::State{};
     const TensorList pushed = hypertape::detail::is_watched() ? gradients : TensorList{};
     optim::State next = problem_.step.update(std::move(state), std::move(gradients), h_t);
-    require_same_form(problem_.step.name, "parameters", next.parameters, initial_state_.parameters);
-    require_same_form(problem_.step.name, "buffers", next.buffers, initial_state_.buffers);
+    require_same_form(counters_->caller, problem_.step.name, "parameters", next.parameters,
+                      initial_state_.parameters);
+    require_same_form(counters_->caller, problem_.step.name, "buffers", next.buffers, initial_state_.buffers);
     return separated(std::move(next));
   });
 }

@@ -25,7 +25,8 @@ struct Solution {
 /// if its linear system is not solved to its tolerance; hypergradient() makes these a status.
 HYPERTAPE_API Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator);
 
-/// Plain training: no derivative, no memory beyond one step.
+/// Plain training, or what the problem's solver finds if it has one: no derivative, no memory beyond one
+/// step.
 HYPERTAPE_API Solution train(const Problem& problem, const NamedTensors& h);
 
 enum class ResultStatus : std::uint8_t {

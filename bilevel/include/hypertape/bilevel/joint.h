@@ -23,9 +23,10 @@ namespace hypertape::bilevel {
 /// min over h of F(w*(h), h), w*(h) = argmin over w of f(w, h), both seen through minibatches.
 struct JointProblem {
   /// Initial parameters, floating tensors.
-  std::function<NamedTensors(const NamedTensors& h)> init;
+  std::function<NamedTensors(const NamedTensors& h)> init = {};
   /// f and F, one element; the context's keys are independent of each other (streams 2 and 3).
-  std::function<Tensor(const NamedTensors&w, const NamedTensors&h, const StepContext&context)> inner, outer;
+  std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> inner = {};
+  std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> outer = {};
   std::uint64_t seed = 0;
 };
 

@@ -33,11 +33,12 @@ struct StepContext {
 /// differentiated other than through their arguments (only Unrolled could follow those; the others refuse).
 struct Problem {
   /// Initial parameters; sees the prepared hyperparameters.
-  std::function<NamedTensors(const NamedTensors& h)> init;
-  /// Training loss of one step, one element. Must depend on its arguments alone, and on constants: methods
-  /// run it again. Random numbers come from context.key, batches from context.step; a generator, a counter or
-  /// a queue of its own gives other values then. That is seen, by the bits of the loss: NotReplayed.
-  std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> loss;
+  std::function<NamedTensors(const NamedTensors& h)> init = {};
+  /// Training loss of one step, one element; not needed where a solver takes the place of the steps. Must
+  /// depend on its arguments alone, and on constants: methods run it again. Random numbers come from
+  /// context.key, batches from context.step; a generator, a counter or a queue of its own gives other values
+  /// then. That is seen, by the bits of the loss: NotReplayed.
+  std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> loss = {};
   optim::Step step = optim::sgd();
   std::int64_t steps = 0;
   /// Names of prepared hyperparameters with leading axis `steps`; step t sees row t.
@@ -51,7 +52,7 @@ struct Problem {
   /// prepared hyperparameters, per-step ones whole.
   std::function<Tensor(const NamedTensors& w, const NamedTensors& h)> full_loss = {};
   /// For implicit methods: finds w* from w_0 by any means, differentiable or not (Newton, bisection, another
-  /// library) and takes the place of the steps.
+  /// library) and takes the place of the steps, for `train` too.
   std::function<NamedTensors(const NamedTensors& w, const NamedTensors& h)> solver = {};
 };
 
