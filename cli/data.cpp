@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "byte_reader.h"
@@ -14,6 +15,22 @@
 
 namespace hypertape {
 namespace {
+
+// What else a file of data may be, by its first bytes; null if it is none of these.
+const char* other_format(std::string_view start) {
+  constexpr std::pair<std::string_view, const char*> formats[] = {
+      {"PK\x03\x04", "a zip archive (.zip, .npz or .xlsx)"},
+      {"\x93NUM", "a NumPy array (.npy)"},
+      {"BZh", "compressed by bzip2"},
+      {"\xFD"
+       "7zX",
+       "compressed by xz"},
+      {"\x28\xB5\x2F\xFD", "compressed by zstd"},
+      {"\x89HDF", "an HDF5 file"}};
+  for (const auto& [magic, name] : formats)
+    if (start.starts_with(magic)) return name;
+  return nullptr;
+}
 
 Dataset finish(LabelledRows rows, std::string name, bool images) {
   Dataset data;
@@ -54,6 +71,8 @@ Dataset read_data(const std::string& path, const ReadOptions& options) {
       fail(load_data, path, ": an IDX file has no line that names columns; leave --header out");
     return finish(read_idx(file, options), std::move(name), true);
   }
+  if (const char* other = other_format(file.peek()))
+    fail(load_data, path, ": is ", other, "; give CSV or IDX, as it is or compressed by gzip");
   if (options.labels) {
     fail(load_data, path,
          ": not an IDX file, so its labels are expected in a column of its own, not in a labels file; name "
@@ -63,9 +82,11 @@ Dataset read_data(const std::string& path, const ReadOptions& options) {
 }
 
 std::string too_much_data(std::int64_t bytes, std::int64_t features) {
+  const std::int64_t fitting = samples_within(bytes, features);
   return "the data take more than the " + readable_bytes(bytes) + " allowed (8 bytes for each of " +
-         counted(features, "value") + " and the label of a sample); keep the first " +
-         readable_count(samples_within(bytes, features)) + " by --samples, or allow more by --data-memory";
+         counted(features, "value") + " and the label of a sample); " +
+         (fitting < 2 ? "" : "keep the first " + readable_count(fitting) + " by --samples, or ") +
+         "allow more by --data-memory";
 }
 
 }  // namespace hypertape

@@ -16,6 +16,20 @@ constexpr char writing[] = "write npz";
 constexpr std::string_view suffix = ".npy";
 constexpr zip_int64_t most_entries = 10'000;
 
+// In words of our own, whatever the library calls it.
+const char* cause_of(zip_error_t* error) {
+  switch (zip_error_code_zip(error)) {
+    case ZIP_ER_NOZIP:
+      return "it has no directory, as if cut short or of another format";
+    case ZIP_ER_CRC:
+      return "its checksum does not fit its content: it is damaged";
+    case ZIP_ER_MEMORY:
+      return "memory is short";
+    default:
+      return "its parts contradict each other: it is damaged or cut short";
+  }
+}
+
 class ZipError {
  public:
   ZipError() { zip_error_init(&error_); }
@@ -23,7 +37,7 @@ class ZipError {
   ZipError(const ZipError&) = delete;
   ZipError& operator=(const ZipError&) = delete;
   zip_error_t* get() { return &error_; }
-  const char* text() { return zip_error_strerror(&error_); }
+  const char* text() { return cause_of(&error_); }
 
  private:
   zip_error_t error_;
@@ -71,7 +85,7 @@ std::string content_of(zip_source_t* source) {
 
 std::string read_entry(zip_t* archive, zip_uint64_t index, std::size_t size, const std::string& name) {
   const File file(zip_fopen_index(archive, index, 0));
-  if (!file) fail(reading, name, ": ", zip_strerror(archive));
+  if (!file) fail(reading, name, ": ", cause_of(zip_get_error(archive)));
   std::string bytes(size, '\0');
   std::size_t have = 0;
   char beyond;
@@ -79,7 +93,7 @@ std::string read_entry(zip_t* archive, zip_uint64_t index, std::size_t size, con
     // The checksum is compared when the end is met, hence one more byte is asked for.
     const bool all = have == size;
     const zip_int64_t got = zip_fread(file.get(), all ? &beyond : bytes.data() + have, all ? 1 : size - have);
-    if (got < 0) fail(reading, name, ": ", zip_file_strerror(file.get()));
+    if (got < 0) fail(reading, name, ": ", cause_of(zip_file_get_error(file.get())));
     if (all && got == 0) return bytes;
     if (all || got == 0) fail(reading, name, ": its size is not what the archive says");
     have += static_cast<std::size_t>(got);
@@ -130,7 +144,7 @@ NamedArrays read_npz(std::string_view bytes, const std::string& name) {
     constexpr zip_uint64_t needed = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE |
                                     ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
     if (zip_stat_index(archive.get(), i, 0, &stat) != 0 || (stat.valid & needed) != needed)
-      fail(reading, name, ": entry ", i, " cannot be read: ", zip_strerror(archive.get()));
+      fail(reading, name, ": entry ", i, " cannot be read: ", cause_of(zip_get_error(archive.get())));
     const std::string_view entry = stat.name;
     if (!entry.ends_with(suffix)) fail(reading, name, ": entry ", i, " is no .npy file");
     const std::string array_name(entry.substr(0, entry.size() - suffix.size()));

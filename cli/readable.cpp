@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 
 namespace hypertape {
@@ -29,11 +30,13 @@ std::size_t character_at(std::string_view bytes) {
 
 std::string formatted(const char* pattern, double number) {
   char text[64];
-  std::snprintf(text, sizeof text, pattern, number);
+  // A NaN's sign means nothing, and x86 sets it.
+  std::snprintf(text, sizeof text, pattern, std::isnan(number) ? std::abs(number) : number);
   return text;
 }
 
 std::string exact_text(double number) {
+  if (std::isnan(number)) return "nan";
   char text[32];
   const auto end = std::to_chars(text, text + sizeof text, number).ptr;
   return {text, end};

@@ -269,6 +269,21 @@ TEST_CASE("files that cannot be read are refused") {
   }
 }
 
+TEST_CASE("files of other formats are refused by name") {
+  const DataFolder folder;
+  const auto error = [&](std::string_view bytes) {
+    const std::string path = folder.write("t", bytes);
+    return error_of(folder, [&] { read_data(path); });
+  };
+  const std::string rest = "; give CSV or IDX, as it is or compressed by gzip";
+  CHECK(error("PK\x03\x04 and more") == "[load data] t: is a zip archive (.zip, .npz or .xlsx)" + rest);
+  CHECK(error("\x93NUMPY") == "[load data] t: is a NumPy array (.npy)" + rest);
+  CHECK(error("BZh91AY") == "[load data] t: is compressed by bzip2" + rest);
+  CHECK(error("\xFD"
+              "7zXZ") == "[load data] t: is compressed by xz" + rest);
+  CHECK(error("\x28\xB5\x2F\xFD 1") == "[load data] t: is compressed by zstd" + rest);
+}
+
 TEST_CASE("damaged compressed files are refused") {
   const DataFolder folder;
   const auto error = [&](const std::string& path) { return error_of(folder, [&] { read_data(path); }); };

@@ -142,6 +142,9 @@ TEST_CASE("data beyond the memory allowed are refused, with what to do") {
   folder.write("l", labels_bytes);
   CHECK(error(images, 0, 72) == "no error");
   CHECK(error(images, 2, 71) == "no error");
+  // Not even two samples would make a data set.
+  CHECK(error(folder.path("t.csv"), 0, 47).find("and the label of a sample); allow more by --data-memory") !=
+        std::string::npos);
   CHECK(error(images, 0, 71).find("[load data] i: the data take more than the 71 B allowed") == 0);
 }
 

@@ -171,6 +171,12 @@ TEST_CASE("an array file cut short anywhere is refused") {
 
 TEST_CASE("an archive that is not one, or whose entries are not plain arrays, is refused") {
   const auto refusal = [](const std::string& bytes) { return thrown([&] { (void)read_npz(bytes, "x"); }); };
+  CHECK(refusal("PK but no archive") ==
+        "[read npz] x: not a zip archive that can be read: it has no directory, as if cut short or of "
+        "another format");
+  std::string damaged = from_hex(saved_archive);
+  damaged[damaged.find("NUMPY") + 140] ^= 1;
+  CHECK(refusal(damaged) == "[read npz] x/a: its checksum does not fit its content: it is damaged");
   expect_text(refusal(""), "[read npz] x: not a zip archive");
   expect_text(refusal(std::string(1000, 'P')), "not a zip archive");
   expect_text(refusal(from_hex(compressed_archive)), "compressed or encrypted");

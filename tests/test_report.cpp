@@ -1,6 +1,8 @@
 // The comparison as a table, as CSV and as JSON.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -225,6 +227,14 @@ TEST_CASE("counts and bytes for people") {
   CHECK(readable_seconds(0.9996) == "1.00 s");
   CHECK(readable_seconds(75.02) == "75.0 s");
   CHECK(readable_seconds(1234.5) == "1234 s");
+}
+
+TEST_CASE("a NaN is printed without its sign, which x86 sets and nobody asked for") {
+  const double negative = std::copysign(std::numeric_limits<double>::quiet_NaN(), -1.0);
+  CHECK(hypertape::formatted("%.3g", negative) == "nan");
+  CHECK(hypertape::formatted("%8.2f", negative) == "     nan");
+  CHECK(hypertape::exact_text(negative) == "nan");
+  CHECK(hypertape::formatted("%.3g", -HUGE_VAL) == "-inf");
 }
 
 TEST_CASE("progress writes nothing without a terminal and cleans up after itself on one") {
