@@ -154,14 +154,16 @@ struct OpFunction {
   static bool keeps_zero(int operand, double scalar) {
     if constexpr (elementwise::selects<Op>) return std::isfinite(static_cast<float>(scalar));
     bool keeps = false;
-    const auto look = [&]<int i>() {
-      if constexpr (Op::uses[i] == elementwise::uses_nothing)
-        if (i == operand) keeps = Op::template pull<i>(Constant{scalar}, 0.0f) == 0.0f;
-    };
-    [&]<std::size_t... i>(std::index_sequence<i...>) {
-      (look.template operator()<static_cast<int>(i)>(), ...);
+    if constexpr (pull_count < Op >> 0) {
+      const auto look = [&]<int i>() {
+        if constexpr (Op::uses[i] == elementwise::uses_nothing)
+          if (i == operand) keeps = Op::template pull<i>(Constant{scalar}, 0.0f) == 0.0f;
+      };
+      [&]<std::size_t... i>(std::index_sequence<i...>) {
+        (look.template operator()<static_cast<int>(i)>(), ...);
+      }
+      (std::make_index_sequence<static_cast<std::size_t>(pull_count<Op>)>());
     }
-    (std::make_index_sequence<static_cast<std::size_t>(pull_count<Op>)>());
     return keeps;
   }
   static const ElementwiseFunction function;

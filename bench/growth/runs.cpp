@@ -129,7 +129,7 @@ std::vector<Curve> curves_of_runs() {
       over_steps("checkpointed", "hypergradient, sqrt(T) checkpoints" + run, bilevel::Checkpointed{}, 0.5),
       over_steps("trajectory", "hypergradient" + run, bilevel::Trajectory{}, 1.0),
       over_steps("reversible", "hypergradient" + run, bilevel::Reversible{}, 1.0),
-      over_steps("forward", "hypergradient, 3 hyperparameters" + run, bilevel::Forward{}, 0.0),
+      over_steps("forward", "hypergradient, 3 hyperparameters" + run, bilevel::Forward{}, 1.0),
       over_steps("rate_per_step/trajectory", "hypergradient, T + 2 hyperparameters" + run,
                  bilevel::Trajectory{}, 1.0, true),
       over_steps("rate_per_step/reversible", "hypergradient, T + 2 hyperparameters" + run,
@@ -150,7 +150,8 @@ std::vector<Curve> curves_of_runs() {
          return {[penalised] { differentiate(penalised, bilevel::Forward{}); }, static_cast<double>(count)};
        }});
   for (Curve& curve : curves)
-    if (curve.name == "steps/reversible" || curve.name == "steps/rate_per_step/reversible")
+    if (curve.name == "steps/reversible" || curve.name == "steps/rate_per_step/reversible" ||
+        curve.name == "steps/forward")
       curve.memory_beyond_first = true;
   return curves;
 }

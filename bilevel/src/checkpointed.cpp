@@ -157,6 +157,7 @@ class CheckpointedMethod final : public detail::Method {
   CheckpointedMethod(std::int64_t checkpoints, std::int64_t segment)
       : checkpoints_(checkpoints), segment_(segment) {}
   std::string name() const override { return "checkpointed"; }
+  bool repeats_steps() const noexcept override { return true; }
   std::string setting() const override {
     std::string text = checkpoints_ == 0 ? "sqrt(T) checkpoints"
                                          : std::to_string(checkpoints_) +

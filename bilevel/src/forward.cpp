@@ -12,6 +12,7 @@ class ForwardMethod final : public detail::Method {
  public:
   explicit ForwardMethod(std::int64_t most) : most_(most) {}
   std::string name() const override { return "forward"; }
+  bool repeats_steps() const noexcept override { return true; }
   bool is_forward() const noexcept override { return true; }
   void check_size(std::int64_t scalars) const override {
     if (scalars > most_)

@@ -124,6 +124,7 @@ class Run {
 
   Problem problem_;
   std::string method_;
+  bool repeats_steps_;
   std::shared_ptr<Counters> counters_;
   NamedTensors hyper_, initial_;
   optim::State initial_state_;
@@ -140,6 +141,8 @@ class Method {
   virtual std::string setting() const { return ""; }
   /// Whether derivatives are carried forward: then it is run under tangents, and has no pullback.
   virtual bool is_forward() const noexcept { return false; }
+  /// Whether steps are made more than once: then their losses are kept, to be compared.
+  virtual bool repeats_steps() const noexcept { return false; }
   /// Error if the method refuses hyperparameters of this many scalars.
   virtual void check_size(std::int64_t) const {}
   virtual Reach reach() const noexcept { return Reach::whole_run; }

@@ -80,7 +80,10 @@ LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const Neu
                                    : plus(times(step, options.momentum), options.rate, r);
     solution.x = plus(solution.x, 1.0, step);
   }
-  solution.indefinite = curvatures.confirms(lowest, b, apply);
+  // A rate is at most about 1 / |A|: what is negative beyond the rounding of sixteen times that needs no
+  // measuring.
+  const bool clearly = lowest < -2.0 * detail::attainable(0.0, b) * 16.0 / options.rate;
+  solution.indefinite = clearly || curvatures.confirms(lowest, b, apply);
   solution.products = apply.products();
   const double tolerance = detail::attainable(options.tolerance, b);
   if (!std::isfinite(norm(solution.x)))

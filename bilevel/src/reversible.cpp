@@ -141,6 +141,7 @@ void check(const detail::Run& run) {
 class ReversibleMethod final : public detail::Method {
  public:
   std::string name() const override { return "reversible"; }
+  bool repeats_steps() const noexcept override { return true; }
   optim::State solve(const detail::RunPointer& run) const override {
     check(*run);
     const TensorList outputs =

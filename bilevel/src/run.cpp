@@ -98,7 +98,10 @@ optim::State separated(optim::State state) {
 
 Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> counters, const Method& method,
          const TensorList& probes)
-    : problem_(std::move(problem)), method_(method.name()), counters_(std::move(counters)) {
+    : problem_(std::move(problem)),
+      method_(method.name()),
+      repeats_steps_(method.repeats_steps()),
+      counters_(std::move(counters)) {
   const char* caller = counters_->caller;
   check(caller, problem_, method);
   uses_solver_ = method.may_use_solver() && problem_.solver;
@@ -191,7 +194,7 @@ optim::State Run::advance(optim::State state, const NamedTensors& h_t, std::int6
 }
 
 void Run::require_replay(std::int64_t t, const Tensor& loss) const {
-  if (counters_->replay.agrees(t, problem_.steps, loss)) return;
+  if (!repeats_steps_ || counters_->replay.agrees(t, problem_.steps, loss)) return;
   std::string text = "the training loss did not replay: " + counters_->replay.difference(t, loss);
   throw NotReplayed(method_, text.append(replay_advice()));
 }

@@ -42,6 +42,7 @@ TensorList pull_trajectory(const detail::Run& run, const std::vector<optim::Stat
 class TrajectoryMethod final : public detail::Method {
  public:
   std::string name() const override { return "trajectory"; }
+  bool repeats_steps() const noexcept override { return true; }
   optim::State solve(const detail::RunPointer& run) const override {
     const std::size_t parameters = run->initial_state().parameters.size(),
                       buffers = run->initial_state().buffers.size();

@@ -66,7 +66,7 @@ struct Reversible {
 };
 
 /// Tangents carried along the run: one run with dual numbers per scalar hyperparameter, no tape. Exact;
-/// memory O(1) in T. (Franceschi et al. 2017, algorithm 2)
+/// memory O(1) in T, but for the losses of the steps. (Franceschi et al. 2017, algorithm 2)
 struct Forward {
   /// Refuses more scalar hyperparameters than this: use directional_derivative along chosen directions.
   std::int64_t most_hyperparameters = 1000;
