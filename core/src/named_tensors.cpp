@@ -1,15 +1,56 @@
 #include "hypertape/core/named_tensors.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "hypertape/core/error.h"
 
 namespace hypertape {
+
 namespace {
+
+// The names in order, as a list of `names_` always is, and where there are more than a few the place of each
+// by its hash: open addressing in a table of a power of two, at most half full.
+class Names : public std::vector<std::string> {
+ public:
+  std::size_t place_of(std::string_view name) const noexcept {
+    if (size() <= few) return static_cast<std::size_t>(std::find(begin(), end(), name) - begin());
+    const std::size_t place = table_[slot(table_, name)];
+    return place == nowhere ? size() : place;
+  }
+
+  void add(std::string name) {
+    std::vector<std::size_t> larger;
+    if (size() >= few && 2 * (size() + 1) > table_.size()) {
+      larger.assign(std::max<std::size_t>(2 * table_.size(), 4 * few), nowhere);
+      for (std::size_t place = 0; place < size(); ++place) larger[slot(larger, (*this)[place])] = place;
+    }
+    push_back(std::move(name));
+    if (!larger.empty()) table_ = std::move(larger);
+    if (!table_.empty()) table_[slot(table_, back())] = size() - 1;
+  }
+
+ private:
+  static constexpr std::size_t few = 16;
+  static constexpr std::size_t nowhere = ~std::size_t{0};
+
+  // Where the name is in the table, or would be.
+  std::size_t slot(const std::vector<std::size_t>& in, std::string_view name) const noexcept {
+    const std::size_t mask = in.size() - 1;
+    std::size_t at = std::hash<std::string_view>{}(name)&mask;
+    while (in[at] != nowhere && (*this)[in[at]] != name) at = (at + 1) & mask;
+    return at;
+  }
+
+  std::vector<std::size_t> table_;
+};
+
 const std::vector<std::string>& no_names() {
-  static const std::vector<std::string> empty;
+  static const std::vector<std::string>& empty = *new std::vector<std::string>;
   return empty;
 }
+
 }  // namespace
 
 NamedTensors::NamedTensors(std::initializer_list<std::pair<std::string, Tensor>> entries) {
@@ -20,15 +61,20 @@ const std::vector<std::string>& NamedTensors::names() const noexcept { return na
 
 void NamedTensors::add(std::string name, Tensor tensor) {
   if (contains(name)) fail("named_tensors", "the name '", name, "' is given twice");
-  auto extended = std::make_shared<std::vector<std::string>>(names());
-  extended->push_back(std::move(name));
+  if (tensors_.size() == tensors_.capacity()) tensors_.reserve(2 * tensors_.size() + 1);
+  // A list that others share is copied; a sole owner, who made it here, extends it.
+  std::shared_ptr<Names> own;
+  if (names_.use_count() == 1)
+    own = std::static_pointer_cast<Names>(std::const_pointer_cast<std::vector<std::string>>(names_));
+  else
+    own = names_ ? std::make_shared<Names>(static_cast<const Names&>(*names_)) : std::make_shared<Names>();
+  own->add(std::move(name));
+  names_ = std::move(own);
   tensors_.push_back(std::move(tensor));
-  names_ = std::move(extended);
 }
 
 std::size_t NamedTensors::find(std::string_view name) const noexcept {
-  const auto& all = names();
-  return static_cast<std::size_t>(std::find(all.begin(), all.end(), name) - all.begin());
+  return names_ ? static_cast<const Names&>(*names_).place_of(name) : size();
 }
 
 const Tensor& NamedTensors::operator[](std::string_view name) const {
