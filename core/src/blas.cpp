@@ -72,10 +72,8 @@ std::string& selection_note() {
   return note;
 }
 
-std::mutex& blas_mutex() {
-  static std::mutex mutex;
-  return mutex;
-}
+constinit std::mutex blas_mutex_;
+std::mutex& blas_mutex() { return blas_mutex_; }
 
 int guards = 0;            // under blas_mutex
 int embedder_threads = 1;  // under blas_mutex

@@ -13,6 +13,7 @@
 #include "hypertape/core/error.h"
 #include "memory_faults.h"
 #include "memory_process.h"
+#include "scratch.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define HYPERTAPE_PASS_THROUGH 1
@@ -32,12 +33,14 @@ namespace hypertape {
 
 using namespace detail::memory;
 
-namespace {
-
-[[noreturn]] void fail_to_allocate(std::size_t bytes) {
+void detail::fail_to_allocate(std::size_t bytes) {
   fail("allocate", "the system has no block of ", bytes,
        " bytes; use a smaller batch, fewer recorded steps or a checkpoint");
 }
+
+namespace {
+
+using detail::fail_to_allocate;
 
 // How many allocations of this thread may still succeed; negative: as many as there are.
 constexpr std::int64_t unlimited = -1;

@@ -3,14 +3,19 @@
 // threads alone, and none of it changes a bit of the result.
 #include "products_own.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
-#include <memory>
 #include <new>
+#include <optional>
+#include <type_traits>
+#include <utility>
 
 #include "cpu_features.h"
 #include "hypertape/core/parallel.h"
 #include "products_kernels.h"
+#include "scratch.h"
 
 namespace hypertape::detail {
 namespace {
@@ -24,21 +29,22 @@ class KeptMemory {
  public:
   void* reserve(std::size_t bytes) {
     if (bytes > size_) {
-      memory_.reset();
-      size_ = 0;
+      free();
       bytes += bytes / 4;
-      memory_.reset(::operator new(bytes, alignment));
+      memory_ = ::operator new(bytes, alignment, std::nothrow);
+      if (memory_ == nullptr) fail_to_allocate(bytes);
       size_ = bytes;
     }
-    return memory_.get();
+    return memory_;
+  }
+  void free() noexcept {
+    ::operator delete(std::exchange(memory_, nullptr), alignment);
+    size_ = 0;
   }
 
  private:
   static constexpr std::align_val_t alignment{64};
-  struct Free {
-    void operator()(void* memory) const { ::operator delete(memory, alignment); }
-  };
-  std::unique_ptr<void, Free> memory_;
+  void* memory_ = nullptr;
   std::size_t size_ = 0;
 };
 
@@ -51,10 +57,33 @@ struct ThreadScratch {
   const void* source = nullptr;
   int64_t column = -1;
   int64_t depth = -1;
+  bool known = false;
 };
+static_assert(std::is_trivially_destructible_v<ThreadScratch>);
+
+// Never destroyed: other static and thread-local objects may multiply in their destructors. It is emptied by
+// a key of the system's, after the destructors of a thread's objects; the main thread keeps it until the
+// process ends.
+constinit thread_local ThreadScratch scratch_of_thread;
+
+void empty_scratch(void* scratch) noexcept {
+  auto& its = *static_cast<ThreadScratch*>(scratch);
+  for (KeptMemory* memory : {&its.packed, &its.result, &its.w_copy}) memory->free();
+  its.call = 0;
+  its.known = false;
+}
 
 ThreadScratch& thread_scratch() {
-  static thread_local ThreadScratch scratch;
+  ThreadScratch& scratch = scratch_of_thread;
+  if (!scratch.known) {
+    static const std::optional<pthread_key_t> key = []() -> std::optional<pthread_key_t> {
+      pthread_key_t made;
+      if (pthread_key_create(&made, empty_scratch) != 0) return std::nullopt;
+      return made;
+    }();
+    if (key) pthread_setspecific(*key, &scratch);
+    scratch.known = true;
+  }
   return scratch;
 }
 

@@ -5,6 +5,9 @@
 
 namespace hypertape::detail {
 
+/// The Error of every allocation that the system refuses.
+[[noreturn]] void fail_to_allocate(std::size_t bytes);
+
 /// Elements from the pool, so that they are accounted; no block for none.
 template <class T>
 class Scratch {

@@ -16,8 +16,9 @@ struct Warnings {
   std::set<std::string, std::less<>> given;
 };
 
+// Never destroyed: static objects may compute in their destructors.
 Warnings& warnings() {
-  static Warnings instance;
+  static Warnings& instance = *new Warnings;
   return instance;
 }
 
