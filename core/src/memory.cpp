@@ -10,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include "fork.h"
 #include "hypertape/core/error.h"
 #include "memory_faults.h"
 #include "memory_process.h"
@@ -41,6 +42,8 @@ void detail::fail_to_allocate(std::size_t bytes) {
 namespace {
 
 using detail::fail_to_allocate;
+
+[[maybe_unused]] const bool forks_prepared = detail::prepare_forks();
 
 // How many allocations of this thread may still succeed; negative: as many as there are.
 constexpr std::int64_t unlimited = -1;
