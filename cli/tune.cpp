@@ -240,8 +240,8 @@ class Tuner {
         "outer step " + std::to_string(k + 1) + " of " + std::to_string(options_.outer_steps) + best_so_far(),
         runs_per_outer_step() * steps());
     const auto start = std::chrono::steady_clock::now();
-    const Hypergradient found = bilevel::hypergradient(training_.problem, training_.validation_loss,
-                                                       groups(state_.next), estimator_of(options_.method));
+    std::string refusal;
+    const Hypergradient found = hypergradient_at(groups(state_.next), refusal);
     state_.gradients += found.cost.gradients;
     state_.hessian_vector_products += found.cost.hessian_vector_products;
     OuterRecord record;
@@ -256,12 +256,26 @@ class Tuner {
       accept(k, found.value, gradient);
       if (k == 0) evaluate_start();
     } else {
-      record.status = "rejected: " + reason_of(found);
+      record.status = "rejected: " + (refusal.empty() ? reason_of(found) : refusal);
       reject();
     }
     record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     state_.history.push_back(std::move(record));
     progress_.end();
+  }
+
+  // What the method cannot execute at this point is no hypergradient either.
+  Hypergradient hypergradient_at(const NamedTensors& h, std::string& refusal) const {
+    try {
+      return bilevel::hypergradient(training_.problem, training_.validation_loss, h,
+                                    estimator_of(options_.method));
+    } catch (const bilevel::OutOfRange& error) {
+      refusal = error.what();
+      Hypergradient none;
+      none.status = bilevel::ResultStatus::diverged;
+      none.gradients = h.with(TensorList(h.size()));
+      return none;
+    }
   }
 
   std::string best_so_far() const {

@@ -63,12 +63,16 @@ TEST_CASE("cost: gradients and Hessian-vector products are counted, and are the 
     for (const std::int64_t budget : {0, 1, 2, 9, 20}) expect(Checkpointed{budget}, 2 * T, T);
     // Without gradient_cotangent the dual step must first know the gradient.
     expect(Trajectory{}, rule == Rule::momentum ? 2 * T : 3 * T, T);
-    expect(Forward{}, scalars * T, scalars * T);
+    expect(Forward{}, (scalars + 1) * T, (scalars + 1) * T);  // one for the growth
     if (rule == Rule::momentum) expect(Reversible{}, 2 * T, T);
     const auto tangent =
         directional_derivative(problem.problem, problem.outer, problem.h, random_direction(problem.h, 1));
-    CHECK(tangent.cost.gradients == T);
-    CHECK(tangent.cost.hessian_vector_products == T);
+    CHECK(tangent.cost.gradients == 2 * T);
+    CHECK(tangent.cost.hessian_vector_products == 2 * T);
+    const auto unmeasured = directional_derivative(problem.problem, problem.outer, problem.h,
+                                                   random_direction(problem.h, 1), {.measure_growth = false});
+    CHECK(unmeasured.cost.gradients == T);
+    CHECK(unmeasured.cost.hessian_vector_products == T);
   }
 }
 

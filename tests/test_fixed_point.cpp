@@ -507,7 +507,7 @@ TEST_CASE_TEMPLATE("fixed point: every instruction set gives the same bits", T, 
         CHECK((small ? kernels.forward_small : kernels.forward)(here_w.data(), here_v.data(),
                                                                 here_live.data(), gradient.data(),
                                                                 std::int64_t{size}, step) == with_bad);
-        kernels.from_fixed(here_w.data(), values.data(), std::int64_t{size});
+        kernels.from_fixed(here_w.data(), values.data(), std::int64_t{size}, 0x1p-52);
         if (isa == Isa::baseline) {
           first_w = here_w;
           first_v = here_v;

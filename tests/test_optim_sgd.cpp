@@ -174,6 +174,34 @@ TEST_CASE("optim: a hyperparameter of the wrong rank is refused with its shape")
   CHECK(contains(message({.weight_decay = "square"}), "[sgd] weight decay 'square' has shape (2, 2)"));
 }
 
+TEST_CASE(
+    "optim: a hyperparameter of another dtype is refused with the setting, its name and the parameter") {
+  const NamedTensors h = {{"wide", Tensor::scalar(0.1)},
+                          {"pair", Tensor::ones({2})},
+                          {"whole", Tensor::from(std::vector<std::int64_t>{1}, {})}};
+  const Tensor narrow = Tensor::ones({2}, ht::Dtype::float32);
+  const auto message = [&](const Step& step, const TensorList& w) {
+    return thrown([&] { step.update({w, step.initial_buffers(w)}, w, h); });
+  };
+  const TensorList two = {narrow, narrow}, mixed = {Tensor::ones({2}), narrow};
+  CHECK(contains(message(ht::optim::sgd({.rate = "wide"}), two),
+                 "[sgd] rate 'wide' is float64, but parameter 0 is float32"));
+  CHECK(contains(message(ht::optim::sgd({.rate = "pair"}), mixed),
+                 "[sgd] rate 'pair' is float64, but parameter 1 is float32"));
+  CHECK(contains(message(ht::optim::sgd({.momentum = "wide"}), two), "[sgd] momentum 'wide' is float64"));
+  CHECK(contains(message(ht::optim::sgd({.momentum = "whole"}), two), "[sgd] momentum 'whole' is int64"));
+  CHECK(contains(message(ht::optim::sgd({.dampening = "wide"}), two),
+                 "[sgd] dampening 'wide' is float64, but the parameters are float32"));
+  CHECK(contains(message(ht::optim::sgd({.weight_decay = "wide"}), two), "[sgd] weight decay 'wide'"));
+  for (const auto& [what, options] : std::vector<std::pair<std::string, ht::optim::AdamOptions>>{
+           {"rate", {.rate = "wide"}},
+           {"beta1", {.beta1 = "wide"}},
+           {"beta2", {.beta2 = "wide"}},
+           {"epsilon", {.epsilon = "wide"}},
+           {"weight decay", {.weight_decay = "wide"}}})
+    CHECK(contains(message(ht::optim::adam(options), two), "[adam] " + what + " 'wide' is float64, but "));
+}
+
 TEST_CASE("optim: what cannot be undone exactly is refused by reversible training by name") {
   using namespace bilevel_problems;
   const auto refusal = [](const Step& step) {

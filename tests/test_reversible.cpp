@@ -197,6 +197,15 @@ TEST_CASE("reversible: what has no exact inverse is refused by name") {
   Case mixed = Quadratic(3, Rule::momentum).problem();
   mixed.problem.step.initial_buffers = [](const TensorList& w) { return TensorList{w[0]}; };
   CHECK(contains(thrown([&] { mixed.by(Reversible{}); }), "1 buffers for 2 parameters"));
+  mixed.problem.initial_buffers = [](const NamedTensors& w, const NamedTensors&) {
+    return TensorList{w.tensors()[0], Tensor::zeros({7})};
+  };
+  CHECK(contains(thrown([&] { mixed.by(Reversible{}); }), "' is float64 (7), but the parameter is float64 "));
+  mixed.problem.initial_buffers = [](const NamedTensors& w, const NamedTensors&) {
+    return TensorList{w.tensors()[0], Tensor()};
+  };
+  CHECK(contains(thrown([&] { mixed.by(Reversible{}); }),
+                 "[hypergradient] one of the initial buffers is absent"));
 }
 
 TEST_CASE("reversible: a state that leaves the fixed-point range stops with the step") {
@@ -206,8 +215,45 @@ TEST_CASE("reversible: a state that leaves the fixed-point range stops with the 
   CHECK(result.status == ResultStatus::diverged);
   CHECK(result.failed_step >= 0);
   CHECK(result.failed_step < 10);
-  CHECK(contains(result.message, "range"));
+  CHECK(contains(result.message, "fixed point ends at 2^40"));
+  CHECK(contains(result.message, "'"));
+  CHECK(contains(result.message, "a lower rate or momentum"));
   CHECK(result.unused().empty());
-  problem.h = problem.h.with("start", Tensor::full({5}, 1024.0));
-  CHECK(contains(thrown([&] { problem.by(Reversible{}); }), "1024"));
+}
+
+TEST_CASE("reversible: every way in which a point fails is a result, or says that it is of this point") {
+  const Case problem = Quadratic(4, Rule::momentum).problem();
+  const auto failed = [&](const char* name, const Tensor& value, const char* what, std::int64_t step) {
+    Case bad = problem;
+    bad.h = problem.h.with(name, value);
+    const Hypergradient result = bad.by(Reversible{});
+    CHECK(result.status == ResultStatus::diverged);
+    CHECK(result.failed_step == step);
+    CAPTURE(result.message);
+    CHECK(contains(result.message, what));
+  };
+  std::vector<double> start = ladder::elements(problem.h["start"]);
+  for (const double bad : {std::nan(""), HUGE_VAL, -0x1p40}) {
+    start[0] = bad;
+    failed("start", Tensor::from(start, {5}), "an initial weight of '", 0);
+  }
+  std::vector<double> rates = ladder::elements(problem.h["rates"]);
+  rates[5] = HUGE_VAL;
+  failed("rates", Tensor::from(rates, {4, 2}), "the learning rate of '", 2);
+  Case momentum = problem;
+  momentum.h = problem.h.with("momenta", Tensor::from({0.5, 0.5, 0.5, 1.0}, {4}));
+  std::int64_t step = -1;
+  try {
+    momentum.by(Reversible{});
+  } catch (const ht::bilevel::OutOfRange& error) {
+    step = error.step();
+  }
+  CHECK(step == 3);
+  // The largest number below the end still trains.
+  start[0] = 0x1p39;
+  Case large = problem;
+  large.h = problem.h.with("start", Tensor::from(start, {5}));
+  const Hypergradient result = large.by(Reversible{});
+  CHECK(result.status == ResultStatus::exact);
+  CHECK(relative_error(result.gradients, large.by(Unrolled{}).gradients) < 1e-10);
 }

@@ -417,6 +417,34 @@ TEST_CASE("a move to where training diverges is halved, and said so") {
   CHECK(contains(content(folder / "o" / "history.csv"), "\n1,,,,"));
 }
 
+TEST_CASE("a move to what the method cannot execute is rejected too, and the run goes on from it") {
+  const TemporaryFolder folder;
+  const auto tune = [&](const char* name, const char* steps, const Words& more) {
+    return run(with(small_tune, with({"--method", "reversible", "--outer-steps", steps, "--output",
+                                      (folder / name).string()},
+                                     more)));
+  };
+  // Initial weights of e^60, beyond the range of fixed point.
+  const Words far = {"--outer-rate", "60", "--groups", "log_init_scales"};
+  CHECK(tune("o", "2", far).code == 0);
+  CHECK(tune("o", "5", far).code == 0);
+  const hypertape::TuneState state = hypertape::read_state(content(folder / "o" / "state"), "state");
+  CHECK(state.history.size() == 5);
+  CHECK(state.history[1].status.starts_with("rejected: training diverged at step 0"));
+  CHECK(tune("p", "5", far).code == 0);
+  CHECK(hypertape::read_state(content(folder / "p" / "state"), "state").next == state.next);
+  // Momenta of 1 - 6e-6, where no move of tune's own goes.
+  const Words momenta = {"--groups", "momenta"};
+  CHECK(tune("m", "1", momenta).code == 0);
+  hypertape::TuneState out = hypertape::read_state(content(folder / "m" / "state"), "state");
+  std::fill(out.next.begin(), out.next.end(), 12.0);
+  set_content(folder / "m" / "state", hypertape::state_bytes(out));
+  CHECK(tune("m", "2", momenta).code == 0);
+  out = hypertape::read_state(content(folder / "m" / "state"), "state");
+  CHECK(contains(out.history[1].status, "rejected: [reversible] momentum 0.99999"));
+  CHECK(out.rejections == 1);
+}
+
 TEST_CASE("too many rejections in a row end the run, and what was learned before is kept") {
   const TemporaryFolder folder;
   const std::string path = (folder / "o").string();

@@ -1,5 +1,9 @@
 #include "fixed_run.h"
 
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
@@ -9,11 +13,6 @@ namespace {
 
 using hypertape::detail::StepFault;
 using hypertape::detail::view_of;
-
-std::string_view text_of(StepFault fault) {
-  return fault == StepFault::non_finite ? "a gradient is infinite or NaN"
-                                        : "a weight, velocity or move left the fixed-point range of +-1024";
-}
 
 [[noreturn]] void fail_replay(const Run& run, std::int64_t t, std::string_view what) {
   run.counters().failed_step = t;
@@ -29,54 +28,171 @@ std::int64_t element_count(const std::vector<Shape>& shapes) {
 
 std::uint32_t numerator_of(double momentum, std::int64_t t) {
   constexpr double least = hypertape::detail::effective_momentum(1);
-  if (!(momentum >= least && momentum <= 1.0 - least))
-    fail("reversible", "momentum ", momentum, " at step ", t,
-         " cannot be reversed: it must be from 2^-16 to 1 - 2^-16; learn it as a logit, or use another "
-         "method");
+  if (!(momentum >= least && momentum <= 1.0 - least)) {
+    std::ostringstream text;
+    text << "momentum " << momentum << " cannot be reversed: it must be from 2^-16 to 1 - 2^-16; learn it as "
+         << "a logit, or use another method";
+    throw OutOfRange("reversible", t, text.str());
+  }
   return hypertape::detail::momentum_numerator(momentum);
 }
 
+constexpr int bits_step = 10, least_bits = 22;
+// What fits in so many fraction bits is below this.
+double limit_of(int bits) { return std::ldexp(1.0, 62 - bits); }
+
+// NaN if any element is.
+double largest_of(const Tensor& x) {
+  if (x.size() == 0) return 0.0;
+  const double largest = max(abs(x)).item();
+  return std::isfinite(largest) && has_non_finite(x) ? std::nan("") : largest;
+}
+
 }  // namespace
+
+FixedRun::Integers::Integers(const std::vector<Shape>& of)
+    : shapes(of),
+      whole(hypertape::detail::make_tensor({element_count(of)}, Dtype::int64)),
+      parts(unflatten(whole, of)),
+      bits(of.size(), hypertape::detail::fraction_bits) {}
+
+void FixedRun::Integers::set(const TensorList& values) {
+  hypertape::detail::Backend& backend = hypertape::detail::backend_of(whole);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    backend.to_fixed(view_of(hypertape::detail::make_contiguous(values[i])), view_of(parts[i]), bits[i]);
+}
+
+// Views of one fresh flat tensor: they are saved by derivatives, so they may not be overwritten later.
+TensorList FixedRun::Integers::floats(Dtype dtype) const {
+  hypertape::detail::Backend& backend = hypertape::detail::backend_of(whole);
+  const Tensor flat = hypertape::detail::make_tensor(whole.shape(), dtype);
+  TensorList values = unflatten(flat, shapes);
+  if (std::all_of(bits.begin(), bits.end(), [&](int each) { return each == bits.front(); })) {
+    backend.from_fixed(view_of(whole), view_of(flat), bits.front());
+  } else {
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      backend.from_fixed(view_of(parts[i]), view_of(values[i]), bits[i]);
+  }
+  return values;
+}
 
 FixedRun::FixedRun(RunPointer run, const TensorList& plain)
     : run_(std::move(run)),
       shapes_(run_->initial().shapes()),
       dtype_(plain.front().dtype()),
-      size_(element_count(shapes_)),
-      w_(hypertape::detail::make_tensor({size_}, Dtype::int64)),
-      v_(hypertape::detail::make_tensor({size_}, Dtype::int64)),
-      w_parts_(unflatten(w_, shapes_)),
-      v_parts_(unflatten(v_, shapes_)) {
-  const optim::State start = split(plain, shapes_.size(), shapes_.size());
+      start_(split(plain, shapes_.size(), shapes_.size())),
+      w_(shapes_),
+      v_(shapes_) {
   hyper_.assign(plain.begin() + static_cast<std::ptrdiff_t>(2 * shapes_.size()), plain.end());
   rows_ = run_->rows(hyper_);
+  for (std::size_t i = 0; i < shapes_.size(); ++i) {
+    fit(w_, i, largest_of(start_.parameters[i]), 1.0, "an initial weight");
+    fit(v_, i, largest_of(start_.buffers[i]), 1.0, "an initial velocity");
+  }
+  begin();
+}
+
+void FixedRun::begin() {
+  step_ = 0;
+  digits_.clear();
   if (numbers(0).numerators.size() == 1) {
-    digits_.emplace_back(static_cast<std::size_t>(size_));
+    digits_.emplace_back(static_cast<std::size_t>(element_count(shapes_)));
   } else {
     for (const Shape& shape : shapes_) digits_.emplace_back(static_cast<std::size_t>(shape.size()));
   }
-  backend().to_fixed(view_of(flatten(start.parameters)), view_of(w_));
-  backend().to_fixed(view_of(flatten(start.buffers)), view_of(v_));
+  w_.set(start_.parameters);
+  v_.set(start_.buffers);
+  hashes_.clear();
   hashes_.reserve(static_cast<std::size_t>(run_->steps()) + 1);
   hashes_.push_back(hash());
 }
 
 void FixedRun::train(bool report) {
-  for (; step_ < run_->steps(); ++step_) {
+  while (step_ < run_->steps()) {
     const Numbers at = numbers(step_);
-    const TensorList gradient = run_->gradient(weights(), at.h, step_, report);
+    // Every step once, also where the run starts again.
+    const bool is_new = step_ >= reported_;
+    const TensorList gradient = run_->gradient(weights(), at.h, step_, report && is_new);
+    if (is_new) reported_ = step_ + 1;
     set_views(at, gradient);
-    for (std::size_t k = 0; k < digits_.size(); ++k) {
-      const StepFault fault =
-          backend().momentum_forward(digits_[k], at.numerators[k], is_dampened(), views_of(k));
-      if (fault != StepFault::none) diverge(step_, std::string(text_of(fault)), gradient);
+    const bool seen = hashes_.size() > static_cast<std::size_t>(step_) + 1;
+    if (!advance(at)) {
+      if (seen) fail_replay(*run_, step_, "a number leaves the fixed-point range");
+      widen(at, gradient);
+      run_->counters().replay = {};  // the run with fewer bits is another one
+      begin();
+      continue;
     }
+    ++step_;
     // Once only: a later run must reproduce what the first one saw.
-    if (hashes_.size() == static_cast<std::size_t>(step_) + 1)
-      hashes_.push_back(hash());
+    if (seen)
+      require_replay(step_, step_ - 1);
     else
-      require_replay(step_ + 1, step_);
+      hashes_.push_back(hash());
   }
+}
+
+// One step; false, with nothing changed, if it leaves the fixed-point range or has a gradient that is not
+// finite.
+bool FixedRun::advance(const Numbers& at) {
+  for (std::size_t k = 0; k < digits_.size(); ++k) {
+    if (backend().momentum_forward(digits_[k], at.numerators[k], is_dampened(), views_of(k)) ==
+        StepFault::none)
+      continue;
+    while (k-- > 0) {
+      backend().momentum_reverse_weights(views_of(k));
+      backend().momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
+    }
+    return false;
+  }
+  return true;
+}
+
+// Takes fraction bits from what the step that failed needs more room for.
+void FixedRun::widen(const Numbers& at, const TensorList& gradient) {
+  struct Need {
+    Integers& integers;
+    std::size_t part;
+    double largest;
+    const char* what;
+  };
+  std::vector<Need> needs;
+  double worst = 0.0;
+  const auto add = [&](Integers& integers, std::size_t part, double largest, const char* what) {
+    needs.push_back({integers, part, largest, what});
+    worst = std::max(worst, largest / limit_of(integers.bits[part]));
+  };
+  const TensorList weights = this->weights(), velocities = this->velocities();
+  for (std::size_t i = 0; i < shapes_.size(); ++i) {
+    if (has_non_finite(gradient[i]))
+      diverge(step_, "the gradient of '" + run_->initial().names()[i] + "' is infinite or NaN",
+              {gradient[i]});
+    const Tensor push = (is_dampened() ? 1.0 - at.momentum(i) : 1.0) * gradient[i];
+    const Tensor velocity = at.momentum(i) * velocities[i] + push;
+    add(v_, i, largest_of(push), "a gradient");
+    add(v_, i, largest_of(velocity), "a velocity");
+    add(w_, i, std::abs(at.rates[i]) * largest_of(velocity), "a move");
+    add(w_, i, largest_of(weights[i] - at.rates[i] * velocity), "a weight");
+  }
+  // Told in floating point, which may err by roundings: the worst is surely one that did not fit. What comes
+  // near its limit will need room soon.
+  const double to_limit = std::max(1.0, 1.0 / worst);
+  for (const Need& need : needs) fit(need.integers, need.part, need.largest * to_limit, 16.0, need.what);
+}
+
+// Fewer fraction bits for a part that holds numbers up to `largest`, and where possible `room` times that.
+// Throws TrainingDiverged if none are few enough.
+void FixedRun::fit(Integers& integers, std::size_t part, double largest, double room, const char* what) {
+  const double limit = limit_of(least_bits);
+  if (!(largest < limit)) {
+    std::ostringstream text;
+    text << what << " of '" << run_->initial().names()[part] << "' is " << largest
+         << ", and fixed point ends at 2^" << 62 - least_bits << ", about 1e12; a lower rate or momentum, or "
+         << "another method, may do";
+    throw TrainingDiverged(step_, text.str());
+  }
+  int& bits = integers.bits[part];
+  while (bits > least_bits && !(room * largest < limit_of(bits))) bits -= bits_step;
 }
 
 void FixedRun::undo_weights(const Numbers& at) {
@@ -90,7 +206,7 @@ void FixedRun::undo_velocities(const Numbers& at, const TensorList& gradient) {
   for (std::size_t k = 0; k < digits_.size(); ++k) {
     const StepFault fault =
         backend().momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
-    if (fault != StepFault::none) fail_replay(*run_, step_, text_of(fault));
+    if (fault != StepFault::none) fail_replay(*run_, step_, "a gradient or velocity is another one");
   }
   require_replay(step_, step_);
 }
@@ -119,19 +235,17 @@ FixedRun::Numbers FixedRun::numbers(std::int64_t t) const {
   const TensorList& parameters = run_->initial_state().parameters;
   at.rates = setting("rates", momentum().rates(parameters, at.h));
   if (at.rates.size() == 1) at.rates.resize(shapes_.size(), at.rates.front());
+  for (std::size_t i = 0; i < at.rates.size(); ++i) {
+    if (std::isfinite(at.rates[i])) continue;
+    throw TrainingDiverged(
+        t, "the learning rate of '" + run_->initial().names()[i] + "' is " + std::to_string(at.rates[i]));
+  }
   for (const double each : setting("momenta", momentum().momenta(parameters, at.h)))
     at.numerators.push_back(numerator_of(each, t));
   if (!digits_.empty() && at.numerators.size() != digits_.size())
     fail("reversible", at.numerators.size(), " momenta given at step ", t, ", but ", digits_.size(),
          " at the first");
   return at;
-}
-
-// Views of one fresh flat tensor: they are saved by derivatives, so they may not be overwritten later.
-TensorList FixedRun::floats(const Tensor& fixed) const {
-  const Tensor flat = hypertape::detail::make_tensor({size_}, dtype_);
-  backend().from_fixed(view_of(fixed), view_of(flat));
-  return unflatten(flat, shapes_);
 }
 
 TensorList FixedRun::state() const { return join({weights(), velocities()}); }
@@ -141,7 +255,7 @@ void FixedRun::set_views(const Numbers& at, const TensorList& gradient) {
   views_.clear();
   contiguous_.clear();
   for (std::size_t i = 0; i < shapes_.size(); ++i) {
-    MomentumViews part{view_of(w_parts_[i]), view_of(v_parts_[i]), {}, at.rates[i]};
+    MomentumViews part{view_of(w_.parts[i]), view_of(v_.parts[i]), {}, at.rates[i], w_.bits[i], v_.bits[i]};
     part.gradient.dtype = dtype_;
     if (!gradient.empty()) {
       contiguous_.push_back(hypertape::detail::make_contiguous(gradient[i]));
@@ -157,7 +271,7 @@ std::span<const FixedRun::MomentumViews> FixedRun::views_of(std::size_t digits) 
 }
 
 std::uint64_t FixedRun::hash() const {
-  return backend().hash_fixed(view_of(w_)) * 31 + backend().hash_fixed(view_of(v_));
+  return backend().hash_fixed(view_of(w_.whole)) * 31 + backend().hash_fixed(view_of(v_.whole));
 }
 
 // Compares the state with that before step `at`, which was reached by running or undoing `step`.

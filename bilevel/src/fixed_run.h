@@ -9,7 +9,9 @@
 namespace hypertape::bilevel::detail {
 
 /// The state is integers (core/src/fixed_point.h), from which all that a derivative reads is taken: weights,
-/// velocities, rates and momenta as they were executed.
+/// velocities, rates and momenta as they were executed. Each parameter's weights and velocities have 52
+/// fraction bits, and ten fewer, down to 22, where their numbers would not fit: told from the initial state,
+/// and when a step finds it out, the run starts again.
 class FixedRun {
  public:
   /// The numbers of one step as executed.
@@ -35,7 +37,8 @@ class FixedRun {
   /// Makes all steps that are left. Throws TrainingDiverged; Error if a step that was made before does not
   /// replay.
   void train(bool report);
-  /// Of step t. Error for a momentum that cannot be undone.
+  /// Of step t. Throws OutOfRange for a momentum that cannot be undone, TrainingDiverged for a rate that is
+  /// not finite.
   Numbers numbers(std::int64_t t) const;
   /// Undoes the last step: its weights first, at which its gradient was taken, then, given that gradient, its
   /// velocities. Error if it is not the step that was made.
@@ -44,18 +47,32 @@ class FixedRun {
   /// Error unless everything is as before the first step.
   void require_start() const;
 
-  TensorList weights() const { return floats(w_); }
-  TensorList velocities() const { return floats(v_); }
+  TensorList weights() const { return w_.floats(dtype_); }
+  TensorList velocities() const { return v_.floats(dtype_); }
   /// Weights, then velocities.
   TensorList state() const;
 
  private:
   using MomentumViews = hypertape::detail::MomentumViews;
 
-  hypertape::detail::Backend& backend() const { return hypertape::detail::backend_of(w_); }
+  // All weights, or all velocities.
+  struct Integers {
+    explicit Integers(const std::vector<Shape>& shapes);
+    void set(const TensorList& values);
+    TensorList floats(Dtype dtype) const;
+    std::vector<Shape> shapes;
+    Tensor whole;           // int64
+    TensorList parts;       // its views, one for each parameter
+    std::vector<int> bits;  // fraction bits of each part
+  };
+
+  hypertape::detail::Backend& backend() const { return hypertape::detail::backend_of(w_.whole); }
   const optim::ReversibleMomentum& momentum() const { return *run_->problem().step.reversible; }
   std::vector<double> setting(const char* what, const TensorList& given) const;
-  TensorList floats(const Tensor& fixed) const;
+  void begin();
+  bool advance(const Numbers& at);
+  void widen(const Numbers& at, const TensorList& gradient);
+  void fit(Integers& integers, std::size_t part, double largest, double room, const char* what);
   void set_views(const Numbers& at, const TensorList& gradient);
   std::span<const MomentumViews> views_of(std::size_t digits) const;
   std::uint64_t hash() const;
@@ -64,13 +81,12 @@ class FixedRun {
   RunPointer run_;
   std::vector<Shape> shapes_;
   Dtype dtype_;
-  std::int64_t size_;
-  Tensor w_, v_;  // int64
-  TensorList w_parts_, v_parts_;
+  optim::State start_;
+  Integers w_, v_;
   TensorList hyper_;
   Run::Rows rows_;
   std::vector<hypertape::detail::DigitBuffer> digits_;  // one for all parameter tensors, or one each
-  std::int64_t step_ = 0;
+  std::int64_t step_ = 0, reported_ = 0;
   std::vector<std::uint64_t> hashes_;  // of the state before each step
   std::vector<MomentumViews> views_;
   TensorList contiguous_;

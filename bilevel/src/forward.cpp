@@ -29,7 +29,8 @@ class ForwardMethod final : public detail::Method {
     const detail::Run::Rows rows = run->rows(run->hyper().tensors());
     optim::State state = run->initial_state();
     bool tangents = false;
-    for (const Tensor& h : run->hyper().tensors()) tangents |= hypertape::detail::links_of(h).tangents;
+    for (const Tensor& input : detail::node_inputs(*run))
+      tangents |= hypertape::detail::links_of(input).tangents;
     for (std::int64_t t = 0; t < run->steps(); ++t) {
       state = run->advance(std::move(state), run->at_step(run->hyper().tensors(), rows, t), t, true);
       if (tangents) ++run->counters().hessian_vector_products;

@@ -215,12 +215,34 @@ Pushed push(const Problem& problem, const OuterLoss& outer, const NamedTensors& 
   return pushed;
 }
 
+// How much a random change of the initial weights grows over the run: for a generic outer loss about the
+// growth of the adjoint, whose mean square over all directions is the same, the Jacobian's Frobenius norm.
+double random_growth(const Problem& problem, const NamedTensors& h, const detail::Method& method,
+                     const std::shared_ptr<Counters>& counters) {
+  constexpr std::uint32_t growth_stream = 2;
+  Problem moved = problem;
+  moved.on_step = {};
+  const NamedTensors initial = Run(moved, h, counters, method).initial();
+  TensorList start = initial.tensors(), changes(initial.size());
+  for (std::size_t i = 0; i < start.size(); ++i)
+    if (is_floating(start[i].dtype()))
+      changes[i] = random(start[i].shape(), Distribution::normal, Key{problem.seed, growth_stream, i},
+                          start[i].dtype());
+  const auto end_of = [&](const TensorList& w) {
+    moved.init = [&](const NamedTensors&) { return initial.with(w); };
+    return method.solve(std::make_shared<const Run>(moved, h, counters, method)).parameters;
+  };
+  const double before = detail::norm(changes);
+  return before > 0.0 ? detail::norm(jvp(end_of, start, changes).second) / before : 0.0;
+}
+
 // One directional derivative per scalar hyperparameter.
 void differentiate_forward(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
                            const detail::Method& method, const std::shared_ptr<Counters>& counters,
-                           Hypergradient& result) {
+                           const HypergradientOptions& options, Hypergradient& result) {
   std::int64_t scalars = 0;
-  for (const Tensor& tensor : h.tensors()) scalars += tensor.defined() ? tensor.size() : 0;
+  for (const Tensor& tensor : h.tensors())
+    scalars += tensor.defined() && is_floating(tensor.dtype()) ? tensor.size() : 0;
   method.check_size(scalars);
   const auto along = [&](TensorList direction) {
     Pushed pushed = push(problem, outer, h, method, direction, counters);
@@ -233,6 +255,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
   for (std::size_t i = 0; i < h.size(); ++i) {
     const Tensor& whole = h.tensors()[i];
     if (!whole.defined()) fail("hypergradient", "hyperparameter '", h.names()[i], "' is absent");
+    if (!is_floating(whole.dtype())) continue;
     std::vector<double> column(static_cast<std::size_t>(whole.size()));
     bool used = false;
     for (std::int64_t k = 0; k < whole.size(); ++k) {
@@ -252,15 +275,22 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
     }
   }
   result.gradients = h.with(std::move(gradients));
+  if (options.measure_growth) result.adjoint_growth = random_growth(problem, h, method, counters);
 }
+
+std::string growth_text(const char* what, double growth) {
+  std::ostringstream text;
+  text << what << " grew " << std::setprecision(3) << growth << " times over the run";
+  return text.str();
+}
+constexpr const char* adjoint = "the adjoint";
+constexpr const char* random_change = "a random change of the initial weights";
 
 void judge(const Problem& problem, const detail::Method& method, const Counters& counters,
            Hypergradient& result) {
   if (result.adjoint_growth > chaotic_growth) {
-    std::ostringstream text;
-    text << "the adjoint grew " << std::setprecision(3) << result.adjoint_growth << " times over the run";
     result.status = ResultStatus::chaotic;
-    result.message = text.str();
+    result.message = growth_text(method.is_forward() ? random_change : adjoint, result.adjoint_growth);
   }
   const bool finite =
       std::none_of(result.gradients.tensors().begin(), result.gradients.tensors().end(),
@@ -379,7 +409,7 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
   const KinkWatch watch;
   const bool succeeded = succeeds(result, *counters, [&] {
     if (estimator.method().is_forward())
-      differentiate_forward(problem, outer, h, estimator.method(), counters, result);
+      differentiate_forward(problem, outer, h, estimator.method(), counters, options, result);
     else
       differentiate_in_reverse(problem, outer, h, estimator.method(), counters, result);
     name_absent(h, result);
@@ -402,6 +432,12 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
   if (!outer) fail("directional_derivative", "there is no outer loss");
   if (direction.names() != h.names())
     fail("directional_derivative", "the direction must have the hyperparameters' names, in their order");
+  for (std::size_t i = 0; i < h.size(); ++i) {
+    const Tensor& whole = h.tensors()[i];
+    if (direction.tensors()[i].defined() && whole.defined() && !is_floating(whole.dtype()))
+      fail("directional_derivative", "hyperparameter '", h.names()[i], "' is ", whole.dtype(),
+           ", in which nothing has a derivative; leave its direction absent");
+  }
   DirectionalDerivative result;
   const auto counters = std::make_shared<Counters>(Counters{.caller = "directional_derivative"});
   const Meter meter;
@@ -413,6 +449,11 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
       result.derivative = pushed.derivative.item();
     else
       result.message = "the direction has no path to the outer loss: zero by construction";
+    if (options.measure_growth) result.growth = random_growth(problem, h, forward.method(), counters);
+    if (result.growth > chaotic_growth) {
+      result.status = ResultStatus::chaotic;
+      result.message = growth_text(random_change, result.growth);
+    }
   });
   result.cost = meter.finish(*counters);
   explain(result, problem, options,

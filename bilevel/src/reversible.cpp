@@ -133,9 +133,14 @@ void check(const detail::Run& run) {
   if (run.initial_state().buffers.size() != parameters.size())
     fail("reversible", "needs one velocity per parameter tensor, but there are ",
          run.initial_state().buffers.size(), " buffers for ", parameters.size(), " parameters");
-  for (const Tensor& p : parameters)
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const Tensor &p = parameters[i], &v = run.initial_state().buffers[i];
     if (p.dtype() != parameters.front().dtype())
       fail("reversible", "parameters of different dtypes: ", parameters.front().dtype(), " and ", p.dtype());
+    if (v.dtype() != p.dtype() || v.shape() != p.shape())
+      fail("reversible", "the initial velocity of '", run.initial().names()[i], "' is ", v.dtype(), ' ',
+           v.shape(), ", but the parameter is ", p.dtype(), ' ', p.shape());
+  }
 }
 
 class ReversibleMethod final : public detail::Method {

@@ -14,6 +14,10 @@ TrainingDiverged::TrainingDiverged(std::int64_t step, const std::string& what)
     : Error("train", step < 0 ? what : what + " at step " + std::to_string(step)), step_(step) {}
 TrainingDiverged::~TrainingDiverged() = default;
 
+OutOfRange::OutOfRange(std::string_view method, std::int64_t step, const std::string& what)
+    : Error(method, what + " at step " + std::to_string(step)), step_(step) {}
+OutOfRange::~OutOfRange() = default;
+
 namespace detail {
 namespace {
 
@@ -131,7 +135,13 @@ Run::Run(Problem problem, const NamedTensors& h, std::shared_ptr<Counters> count
     initial_ = initial_.with(std::move(probed));
   }
   TensorList buffers;
-  if (!uses_solver_) buffers = problem_.step.initial_buffers(initial_.tensors());
+  if (!uses_solver_)
+    buffers = in_function("in initial_buffers", [&] {
+      return problem_.initial_buffers ? problem_.initial_buffers(initial_, hyper_)
+                                      : problem_.step.initial_buffers(initial_.tensors());
+    });
+  for (const Tensor& each : buffers)
+    if (!each.defined()) fail(caller, "one of the initial buffers is absent");
   initial_state_ = separated({initial_.tensors(), std::move(buffers)});
 }
 

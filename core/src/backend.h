@@ -57,6 +57,7 @@ struct ElementwiseCall {
 struct MomentumViews {
   View w, v, gradient;
   double rate;
+  int weight_bits = fraction_bits, velocity_bits = fraction_bits;
 };
 
 /// The end of a layer: value = activation(value + bias), bias for every row; likewise the tangent, in place.
@@ -211,8 +212,8 @@ class Backend {
   virtual void series_step(const SeriesViews& step) = 0;
 
   /// Floating numbers to int64 with 52 fraction bits and back, same size, contiguous; Error if out of range.
-  virtual void to_fixed(const View& values, const View& fixed) = 0;
-  virtual void from_fixed(const View& fixed, const View& values) = 0;
+  virtual void to_fixed(const View& values, const View& fixed, int bits) = 0;
+  virtual void from_fixed(const View& fixed, const View& values, int bits) = 0;
   /// Whether two contiguous arrays of one dtype and size have the same bits. All that runs again is compared
   /// with its first run by this alone: a device that computes behind its caller may say true, and lower a
   /// fault for its next synchronize() instead.

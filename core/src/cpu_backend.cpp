@@ -159,14 +159,14 @@ class CpuBackend final : public Backend {
     for_floating("softmax", result.dtype,
                  [&](auto type) { softmax_derivative_rows<decltype(type)>(kind, result, t, axis, target); });
   }
-  void to_fixed(const View& values, const View& fixed) override {
+  void to_fixed(const View& values, const View& fixed, int bits) override {
     for_floating("to_fixed", values.dtype, [&](auto type) {
-      detail::to_fixed<decltype(type)>(elements<decltype(type)>(values), integers(fixed));
+      detail::to_fixed<decltype(type)>(elements<decltype(type)>(values), integers(fixed), bits);
     });
   }
-  void from_fixed(const View& fixed, const View& values) override {
+  void from_fixed(const View& fixed, const View& values, int bits) override {
     for_floating("from_fixed", values.dtype, [&](auto type) {
-      detail::from_fixed<decltype(type)>(integers(fixed), elements<decltype(type)>(values));
+      detail::from_fixed<decltype(type)>(integers(fixed), elements<decltype(type)>(values), bits);
     });
   }
   bool expect_same(const View& a, const View& b) override {
@@ -227,7 +227,8 @@ class CpuBackend final : public Backend {
   static std::vector<MomentumSegment<T>> segments_of(std::span<const MomentumViews> parameters) {
     std::vector<MomentumSegment<T>> segments;
     for (const MomentumViews& p : parameters)
-      segments.push_back({integers(p.w), integers(p.v), elements<T>(p.gradient), p.rate});
+      segments.push_back(
+          {integers(p.w), integers(p.v), elements<T>(p.gradient), p.rate, p.weight_bits, p.velocity_bits});
     return segments;
   }
   // All gradients have one dtype: that of the parameters.

@@ -18,8 +18,6 @@ constexpr std::int64_t grain = 1 << 14;
 // Borders of the hashed pieces are part of the hash's value.
 constexpr std::int64_t hash_grain = 1 << 14;
 
-constexpr double fixed_one = 0x1p52;
-
 const FixedPointKernels& active_kernels() {
   static const FixedPointKernels& kernels = fixed_point_kernels(active_isa());
   return kernels;
@@ -74,16 +72,23 @@ bool any_piece(std::span<const MomentumSegment<T>> segments, const Kernel& kerne
   return any.load(std::memory_order_relaxed);
 }
 
-MomentumStep momentum_step(std::uint32_t numerator, bool dampened) {
-  const double scale = dampened ? 1.0 - effective_momentum(numerator) : 1.0;
-  return {numerator, 1.0 / numerator, scale * fixed_one, 0.0};
+// Scaling by powers of two is exact.
+template <class T>
+double scaled_rate(const MomentumSegment<T>& segment) {
+  return std::ldexp(segment.rate, segment.weight_bits - segment.velocity_bits);
+}
+
+template <class T>
+MomentumStep momentum_step(std::uint32_t numerator, bool dampened, const MomentumSegment<T>& segment) {
+  const double share = dampened ? 1.0 - effective_momentum(numerator) : 1.0;
+  return {numerator, 1.0 / numerator, std::ldexp(share, segment.velocity_bits), scaled_rate(segment)};
 }
 
 template <class T>
 bool reverse_weights(std::span<const MomentumSegment<T>> segments) {
   const auto kernel = active_kernels().reverse_weights;
   return any_piece(segments, [=](const auto& segment, std::int64_t begin, std::int64_t, std::int64_t size) {
-    return kernel(segment.w.data() + begin, segment.v.data() + begin, size, segment.rate);
+    return kernel(segment.w.data() + begin, segment.v.data() + begin, size, scaled_rate(segment));
   });
 }
 
@@ -93,12 +98,12 @@ bool reverse_velocities(DigitBuffer& digits, std::uint32_t numerator, bool dampe
   const MomentumKernels<T>& kernels = active_kernels().of<T>();
   const auto kernel =
       numerator < smallest_fast_numerator ? kernels.reverse_velocities_small : kernels.reverse_velocities;
-  const MomentumStep step = momentum_step(numerator, dampened);
   digits.begin_reverse(numerator);
   std::uint64_t* words = digits.live().data();
   const bool fault = any_piece(
       segments, [=](const auto& segment, std::int64_t begin, std::int64_t offset, std::int64_t size) {
-        return kernel(segment.v.data() + begin, words + offset, segment.gradient.data() + begin, size, step);
+        return kernel(segment.v.data() + begin, words + offset, segment.gradient.data() + begin, size,
+                      momentum_step(numerator, dampened, segment));
       });
   digits.end_reverse();
   return fault;
@@ -130,15 +135,12 @@ StepFault momentum_forward(DigitBuffer& digits, std::uint32_t numerator, bool da
   check_step("momentum_forward", digits, numerator, segments);
   const MomentumKernels<T>& kernels = active_kernels().of<T>();
   const auto kernel = numerator < smallest_fast_numerator ? kernels.forward_small : kernels.forward;
-  const MomentumStep common = momentum_step(numerator, dampened);
   digits.begin_forward(numerator);
   std::uint64_t* words = digits.live().data();
   const bool fault = any_piece(
       segments, [=](const auto& segment, std::int64_t begin, std::int64_t offset, std::int64_t size) {
-        MomentumStep step = common;
-        step.rate = segment.rate;
         return kernel(segment.w.data() + begin, segment.v.data() + begin, words + offset,
-                      segment.gradient.data() + begin, size, step);
+                      segment.gradient.data() + begin, size, momentum_step(numerator, dampened, segment));
       });
   if (!fault) return StepFault::none;
   // The map is invertible even out of range, so that only a step that fails pays for being taken back.
@@ -161,29 +163,30 @@ StepFault momentum_reverse_velocities(DigitBuffer& digits, std::uint32_t numerat
 }
 
 template <class T>
-void to_fixed(std::span<const T> values, std::span<std::int64_t> fixed) {
+void to_fixed(std::span<const T> values, std::span<std::int64_t> fixed, int bits) {
+  const double limit = std::ldexp(1.0, 62 - bits), one = std::ldexp(1.0, bits);
   if (values.size() != fixed.size()) {
     fail("to_fixed", values.size(), " values for ", fixed.size(), " integers; the two must be as many");
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!(std::abs(static_cast<double>(values[i])) < 1024.0)) {
-      fail("to_fixed", "element ", i, " is ", values[i],
-           "; fixed-point state holds finite values below 1024 in magnitude");
+    if (!(std::abs(static_cast<double>(values[i])) < limit)) {
+      fail("to_fixed", "element ", i, " is ", values[i], "; fixed-point state of ", bits,
+           " fraction bits holds finite values below ", limit, " in magnitude");
     }
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    fixed[i] = static_cast<std::int64_t>(static_cast<double>(values[i]) * fixed_one);
+    fixed[i] = static_cast<std::int64_t>(static_cast<double>(values[i]) * one);
   }
 }
 
 template <class T>
-void from_fixed(std::span<const std::int64_t> fixed, std::span<T> values) {
+void from_fixed(std::span<const std::int64_t> fixed, std::span<T> values, int bits) {
   if (values.size() != fixed.size()) {
     fail("from_fixed", fixed.size(), " integers for ", values.size(), " values; the two must be as many");
   }
   const MomentumKernels<T>& kernels = active_kernels().of<T>();
   parallel_ranges(static_cast<std::int64_t>(fixed.size()), grain, [&](std::int64_t begin, std::int64_t end) {
-    kernels.from_fixed(fixed.data() + begin, values.data() + begin, end - begin);
+    kernels.from_fixed(fixed.data() + begin, values.data() + begin, end - begin, std::ldexp(1.0, -bits));
   });
 }
 
@@ -208,9 +211,9 @@ template StepFault momentum_reverse_velocities<float>(DigitBuffer&, std::uint32_
                                                       std::span<const MomentumSegment<float>>);
 template StepFault momentum_reverse_velocities<double>(DigitBuffer&, std::uint32_t, bool,
                                                        std::span<const MomentumSegment<double>>);
-template void to_fixed<float>(std::span<const float>, std::span<std::int64_t>);
-template void to_fixed<double>(std::span<const double>, std::span<std::int64_t>);
-template void from_fixed<float>(std::span<const std::int64_t>, std::span<float>);
-template void from_fixed<double>(std::span<const std::int64_t>, std::span<double>);
+template void to_fixed<float>(std::span<const float>, std::span<std::int64_t>, int);
+template void to_fixed<double>(std::span<const double>, std::span<std::int64_t>, int);
+template void from_fixed<float>(std::span<const std::int64_t>, std::span<float>, int);
+template void from_fixed<double>(std::span<const std::int64_t>, std::span<double>, int);
 
 }  // namespace hypertape::detail

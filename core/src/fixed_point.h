@@ -1,6 +1,8 @@
 // Training state as integers, so that a run can be reversed exactly.
 //
-// A weight or velocity x is the int64 x * 2^52, |x| < 2^10. One step of SGD with momentum n/d, elementwise:
+// A weight or velocity x is the int64 x * 2^f, |x| < 2^(62 - f), where f is 52 unless numbers of 2^10 and
+// more need fewer fraction bits; weights and velocities of each parameter have an f of their own. One step of
+// SGD with momentum n/d, elementwise:
 //
 //     v <- v n/d + s g        the digits lost go to a DigitBuffer; s g truncated toward zero to the grid;
 //                             s = 1, or 1 - n/d for a dampened step (Maclaurin's form)
@@ -20,13 +22,14 @@
 
 namespace hypertape::detail {
 
+/// f where nothing else is said.
 inline constexpr int fraction_bits = 52;
 
 /// What stopped a step.
 enum class StepFault : std::uint8_t {
   none,
   non_finite,  ///< A gradient is infinite or not a number.
-  overflow,    ///< A gradient, velocity, move or weight reached 2^10.
+  overflow,    ///< A gradient, velocity, move or weight reached 2^(62 - f).
 };
 
 /// One parameter: its part of the state, its gradient, all of one length, and its learning rate.
@@ -36,6 +39,7 @@ struct MomentumSegment {
   std::span<std::int64_t> v;
   std::span<const T> gradient;
   double rate;
+  int weight_bits = fraction_bits, velocity_bits = fraction_bits;
 };
 
 /// One step of all parameters with momentum numerator / 2^16. The segments, one after another, are the
@@ -59,14 +63,14 @@ template <class T>
 StepFault momentum_reverse_velocities(DigitBuffer& digits, std::uint32_t numerator, bool dampened,
                                       std::span<const MomentumSegment<T>> segments);
 
-/// values * 2^52 truncated toward zero. Error, with nothing written, naming the first element that is not
-/// finite or not below 2^10 in magnitude.
+/// values * 2^bits truncated toward zero. Error, with nothing written, naming the first element that is not
+/// finite or not below 2^(62 - bits) in magnitude.
 template <class T>
-void to_fixed(std::span<const T> values, std::span<std::int64_t> fixed);
+void to_fixed(std::span<const T> values, std::span<std::int64_t> fixed, int bits = fraction_bits);
 
-/// fixed * 2^-52, rounded to nearest (for float by way of double).
+/// fixed * 2^-bits, rounded to nearest (for float by way of double).
 template <class T>
-void from_fixed(std::span<const std::int64_t> fixed, std::span<T> values);
+void from_fixed(std::span<const std::int64_t> fixed, std::span<T> values, int bits = fraction_bits);
 
 /// A hash that tells which step of a reversal went wrong: arrays that differ in one element never share it.
 /// Not meant against an adversary.

@@ -11,8 +11,8 @@ namespace hypertape::detail {
 struct MomentumStep {
   std::int64_t numerator;    ///< n.
   double inverse_numerator;  ///< 1/n, rounded.
-  double gradient_scale;     ///< Multiplies a gradient before truncation: 2^52, times 1 - n/d if dampened.
-  double rate;               ///< Learning rate.
+  double gradient_scale;     ///< Multiplies a gradient before truncation: 2^f, times 1 - n/d if dampened.
+  double rate;               ///< Learning rate, times 2^(f of weights - f of velocities).
 };
 
 /// Below this n the quotient by way of doubles is not proved exact (see fixed_point_kernels.inc), and the
@@ -31,7 +31,7 @@ struct MomentumKernels {
   Forward* forward_small;
   ReverseVelocities* reverse_velocities;
   ReverseVelocities* reverse_velocities_small;
-  void (*from_fixed)(const std::int64_t* fixed, T* values, std::int64_t size);
+  void (*from_fixed)(const std::int64_t* fixed, T* values, std::int64_t size, double unit);
 };
 
 struct FixedPointKernels {

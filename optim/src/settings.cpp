@@ -8,13 +8,23 @@
 
 namespace hypertape::optim::detail {
 
-Value value_of(const Setting& setting, const NamedTensors& h) {
+Tensor Value::as(Dtype dtype) const {
+  if (!tensor.defined()) return Tensor::scalar(number, dtype);
+  if (tensor.dtype() != dtype) {
+    const std::string whose = parameter < 0 ? "the parameters" : "parameter " + std::to_string(parameter);
+    fail(op, what, " '", setting->name, "' is ", tensor.dtype(), ", but ", whose,
+         parameter < 0 ? " are " : " is ", dtype, "; give both one dtype (astype)");
+  }
+  return tensor;
+}
+
+Value value_of(const char* op, const char* what, const Setting& setting, const NamedTensors& h) {
   if (setting.name.empty()) return {Tensor(), setting.value};
-  return {h[setting.name], 0.0};
+  return {h[setting.name], 0.0, op, what, &setting};
 }
 
 Value scalar_of(const char* op, const char* what, const Setting& setting, const NamedTensors& h) {
-  Value value = value_of(setting, h);
+  Value value = value_of(op, what, setting, h);
   if (value.tensor.defined() && value.tensor.rank() != 0)
     fail(op, what, " '", setting.name, "' has shape ", value.tensor.shape(),
          " in one step; it must be a scalar");
@@ -24,8 +34,10 @@ Value scalar_of(const char* op, const char* what, const Setting& setting, const 
 std::vector<Value> per_parameter(const char* op, const char* what, const Setting& setting,
                                  const std::vector<std::int64_t>& groups, const NamedTensors& h,
                                  std::size_t parameters) {
-  const Value value = value_of(setting, h);
-  if (!value.tensor.defined() || value.tensor.rank() == 0) return std::vector<Value>(parameters, value);
+  const Value value = value_of(op, what, setting, h);
+  std::vector<Value> values(parameters, value);
+  for (std::size_t i = 0; i < parameters; ++i) values[i].parameter = static_cast<std::int64_t>(i);
+  if (!value.tensor.defined() || value.tensor.rank() == 0) return values;
   if (value.tensor.rank() != 1)
     fail(op, what, " '", setting.name, "' has shape ", value.tensor.shape(),
          " in one step; it must be a scalar or a vector with one ", what, " per group");
@@ -37,9 +49,8 @@ std::vector<Value> per_parameter(const char* op, const char* what, const Setting
     fail(op, what, " '", setting.name, "' has ", value.tensor.size(), " elements in one step, but there are ",
          needed, " groups");
   const TensorList elements = unstack(value.tensor);
-  std::vector<Value> values;
   for (std::size_t i = 0; i < parameters; ++i)
-    values.push_back({elements[groups.empty() ? i : static_cast<std::size_t>(groups[i])], 0.0});
+    values[i].tensor = elements[groups.empty() ? i : static_cast<std::size_t>(groups[i])];
   return values;
 }
 

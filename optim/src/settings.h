@@ -13,11 +13,15 @@ namespace hypertape::optim::detail {
 struct Value {
   Tensor tensor;
   double number = 0.0;
-  Tensor as(Dtype dtype) const { return tensor.defined() ? tensor : Tensor::scalar(number, dtype); }
-  double item() const { return tensor.defined() ? tensor.item() : number; }
+  const char *op = "", *what = "";  ///< for messages
+  const Setting* setting = nullptr;
+  std::int64_t parameter = -1;  ///< whose value it is; -1: of all
+
+  /// Error if it is a hyperparameter of another dtype than the parameter's.
+  Tensor as(Dtype dtype) const;
 };
 
-Value value_of(const Setting& setting, const NamedTensors& h);
+Value value_of(const char* op, const char* what, const Setting& setting, const NamedTensors& h);
 
 /// Error unless the hyperparameter, if it is one, has rank 0 in one step. `op` and `what` are for messages.
 Value scalar_of(const char* op, const char* what, const Setting& setting, const NamedTensors& h);

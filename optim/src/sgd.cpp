@@ -103,7 +103,7 @@ ReversibleMomentum reversible_form(const SgdOptions& options) {
       TensorList tensors;
       for (std::size_t i = 0; i < parameters.size(); ++i)
         tensors.push_back(each[i].as(parameters[i].dtype()));
-      const Tensor whole = detail::value_of(given, h).tensor;
+      const Tensor whole = detail::value_of("sgd", what, given, h).tensor;
       if (!whole.defined() || whole.rank() == 0) tensors.resize(1);
       return tensors;
     };

@@ -58,15 +58,17 @@ struct Trajectory {
 
 /// Trains in fixed-point arithmetic whose momentum steps are undone exactly, so that no state is kept but the
 /// digits that momentum drops: log2(1/momentum) bits per weight and step. Exact for the fixed-point map,
-/// which is another trajectory than floating-point training. Needs a step with an exact inverse; momenta are
-/// rounded to multiples of 2^-16 and that number is used everywhere. (Maclaurin, Duvenaud and Adams 2015,
-/// algorithms 2 and 3)
+/// which is another trajectory than floating-point training. Needs a step with an exact inverse and a
+/// momentum above 0; momenta are rounded to multiples of 2^-16 and that number is used everywhere. Numbers
+/// have 52 fraction bits below 2^10. Where those of a parameter get larger, training starts again with fewer
+/// bits for it; beyond 2^40 the run has diverged. (Maclaurin, Duvenaud and Adams 2015, algorithms 2 and 3)
 struct Reversible {
   HYPERTAPE_API operator Estimator() const;
 };
 
-/// Tangents carried along the run: one run with dual numbers per scalar hyperparameter, no tape. Exact;
-/// memory O(1) in T, but for the losses of the steps. (Franceschi et al. 2017, algorithm 2)
+/// Tangents carried along the run: one run with dual numbers per scalar hyperparameter, no tape, and one for
+/// the growth of a random change of the initial weights. Exact; memory O(1) in T, but for the losses of the
+/// steps. (Franceschi et al. 2017, algorithm 2)
 struct Forward {
   /// Refuses more scalar hyperparameters than this: use directional_derivative along chosen directions.
   std::int64_t most_hyperparameters = 1000;

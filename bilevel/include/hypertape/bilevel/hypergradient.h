@@ -75,7 +75,9 @@ struct Hypergradient {
   std::string message;  ///< a sentence for a person: why the status is what it is
   /// The step that diverged or did not replay; -1 if none, or the outer loss.
   std::int64_t failed_step = -1;
-  double adjoint_growth = 0.0;  ///< |dF/dw_0| / |dF/dw_T|; 0 if undefined
+  /// |dF/dw_0| / |dF/dw_T|; 0 if undefined. By Forward, which has no adjoint: |dw_T| / |dw_0| for one random
+  /// change of the initial weights.
+  double adjoint_growth = 0.0;
   std::string method, setting;
   /// Implicit methods: |f_w| / max(|f_ww w|, |f_ww (w - w_0)|) at w: its relative distance to the minimum if
   /// f_ww is well conditioned. NaN for T1T2 and Darts, which do not look.
@@ -109,6 +111,9 @@ struct HypergradientOptions {
   /// the operation and the step that the non-finite elements come from. A result that is finite costs
   /// nothing.
   bool anomaly = false;
+  /// Forward and directional_derivative: one run more, which measures the growth that makes a result
+  /// `chaotic`. Without it they say `exact` of a chaotic run too.
+  bool measure_growth = true;
 };
 
 /// dF(w_T(h), h)/dh by the method `estimator`. An Error from one of the problem's functions says where it
@@ -125,10 +130,12 @@ struct DirectionalDerivative {
   ResultStatus status = ResultStatus::exact;
   std::string message;
   std::int64_t failed_step = -1;
+  double growth = 0.0;  ///< |dw_T| / |dw_0| for one random change of the initial weights; 0 if not measured
 };
 
-/// <dF/dh, direction> by one run with dual numbers (the method Forward). `direction` has the names and shapes
-/// of h; absent tensors in it are zero.
+/// <dF/dh, direction> by one run with dual numbers (the method Forward), and the growth by another one.
+/// `direction` has the names and shapes of h; absent tensors in it are zero, and those of integers must be
+/// absent.
 HYPERTAPE_API DirectionalDerivative directional_derivative(const Problem& problem, const OuterLoss& outer,
                                                            const NamedTensors& h,
                                                            const NamedTensors& direction,

@@ -54,6 +54,9 @@ struct Problem {
   /// For implicit methods: finds w* from w_0 by any means, differentiable or not (Newton, bisection, another
   /// library) and takes the place of the steps, for `train` too.
   std::function<NamedTensors(const NamedTensors& w, const NamedTensors& h)> solver = {};
+  /// The optimizer's buffers before the first step as a function of w_0 and the prepared hyperparameters: for
+  /// instance an initial velocity that is learned. `step.initial_buffers` if empty.
+  std::function<TensorList(const NamedTensors& w, const NamedTensors& h)> initial_buffers = {};
 };
 
 /// F(w_T, h): h as given, not prepared.
@@ -68,12 +71,24 @@ struct Cost {
   std::int64_t peak_bytes = 0;               ///< high-water mark of the library's memory above the start
 };
 
-/// A training loss that became infinite or NaN, or a fixed-point state out of range, with the step; or an
-/// outer loss or hypergradient that is not finite, with step -1.
+/// A training loss that became infinite or NaN, or, in fixed point, a gradient or rate that is not finite or
+/// a number beyond 2^40, with the step; or an outer loss or hypergradient that is not finite, with step -1.
 class HYPERTAPE_API TrainingDiverged : public Error {
  public:
   TrainingDiverged(std::int64_t step, const std::string& what);
   ~TrainingDiverged() override;
+  std::int64_t step() const noexcept { return step_; }
+
+ private:
+  std::int64_t step_;
+};
+
+/// Hyperparameters that the method cannot execute at these values, though it could at others, with the step:
+/// a momentum that Reversible cannot undo.
+class HYPERTAPE_API OutOfRange : public Error {
+ public:
+  OutOfRange(std::string_view method, std::int64_t step, const std::string& what);
+  ~OutOfRange() override;
   std::int64_t step() const noexcept { return step_; }
 
  private:
