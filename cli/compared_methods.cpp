@@ -6,6 +6,7 @@
 #include <span>
 #include <sstream>
 
+#include "hypertape/core/error.h"
 #include "readable.h"
 
 namespace hypertape {
@@ -122,7 +123,7 @@ std::vector<ComparedMethod> approximate_methods(const Selection& selection, cons
 
 std::string status_of(const bilevel::Hypergradient& result) {
   using bilevel::ResultStatus;
-  std::ostringstream text;
+  std::ostringstream text = detail::text_stream();
   text << bilevel::name_of(result.status);
   text.precision(3);
   if (result.status == ResultStatus::chaotic)

@@ -9,6 +9,7 @@
 #include "compared_methods.h"
 #include "convert.h"
 #include "hypertape/autodiff/ops.h"
+#include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
 #include "progress.h"
 #include "ridders.h"
@@ -34,7 +35,7 @@ void add(bilevel::Cost& total, const bilevel::Cost& cost) {
 }
 
 std::string text_of(double number) {
-  std::ostringstream text;
+  std::ostringstream text = detail::text_stream();
   text.precision(1);
   text << number;
   return text.str();

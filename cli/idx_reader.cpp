@@ -23,7 +23,7 @@ struct Header {
 unsigned byte(char c) { return static_cast<unsigned char>(c); }
 
 std::string hex(unsigned value) {
-  std::ostringstream text;
+  std::ostringstream text = detail::text_stream();
   text << "0x" << std::hex << std::setw(2) << std::setfill('0') << value;
   return text.str();
 }

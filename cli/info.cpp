@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "available_memory.h"
+#include "hypertape/core/error.h"
 #include "hypertape/core/initialize.h"
 #include "hypertape/core/memory.h"
 #include "hypertape/core/version.h"
@@ -12,7 +13,7 @@ namespace hypertape {
 
 std::string info_report() {
   const RuntimeInfo info = runtime_info();
-  std::ostringstream out;
+  std::ostringstream out = detail::text_stream();
   out << "version   " << version() << '\n'
       << "CPU       " << info.cpu_model << '\n'
       << "features  " << (info.cpu_features.empty() ? "none that matter" : info.cpu_features) << '\n'

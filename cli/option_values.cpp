@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "hypertape/core/error.h"
 #include "nearest.h"
 
 namespace hypertape {
@@ -15,7 +16,7 @@ namespace {
 
 template <class... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
-  std::ostringstream text;
+  std::ostringstream text = detail::text_stream();
   (text << ... << parts);
   throw std::invalid_argument(text.str());
 }

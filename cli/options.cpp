@@ -6,6 +6,7 @@
 #include <limits>
 #include <sstream>
 
+#include "hypertape/core/error.h"
 #include "hypertape/core/parallel.h"
 #include "hypertape/core/version.h"
 #include "nearest.h"
@@ -298,7 +299,7 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version
-    std::ostringstream text;
+    std::ostringstream text = detail::text_stream();
     app.exit(request, text, text);
     arguments.text = text.str();
     return arguments;

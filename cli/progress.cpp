@@ -5,6 +5,8 @@
 #include <ostream>
 #include <sstream>
 
+#include "hypertape/core/error.h"
+
 namespace hypertape {
 
 void Progress::begin(const std::string& what, double steps) {
@@ -34,7 +36,7 @@ void Progress::show() {
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double done = done_ + part_done_;
   const double rate = done / seconds;
-  std::ostringstream line;
+  std::ostringstream line = detail::text_stream();
   line << std::fixed << std::setprecision(0) << what_ << ": " << rate << " steps/s";
   if (expected_ > 0.0 && rate > 0.0) {
     line << ", " << std::min(99.0, 100.0 * done / expected_) << " %, about "

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "hypertape/core/error.h"
 #include "plan_report.h"
 #include "readable.h"
 #include "report.h"
@@ -147,7 +148,7 @@ std::string optimizer_title(const std::string& name) {
 }
 
 std::string table_report(const Comparison& comparison) {
-  std::ostringstream out;
+  std::ostringstream out = detail::text_stream();
   print_header(out, comparison);
   out << '\n';
   Notes notes;

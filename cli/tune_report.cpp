@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "convert.h"
+#include "hypertape/core/error.h"
 #include "line_chart.h"
 #include "readable.h"
 #include "report.h"
@@ -131,7 +132,7 @@ LineChart loss_chart(const std::vector<OuterRecord>& history) {
 }  // namespace
 
 std::string tune_table(const TuneResult& result) {
-  std::ostringstream out;
+  std::ostringstream out = detail::text_stream();
   print_header(out, result);
   const std::vector<Line> lines = lines_of(result);
   if (lines.size() > 1) {

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "availability.h"
+#include "classic_print.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
@@ -461,7 +462,9 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
   return result;
 }
 
-std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
+namespace {
+
+void print(std::ostream& out, const Hypergradient& result) {
   out << "method   " << result.method << (result.setting.empty() ? "" : ", ") << result.setting << '\n'
       << "status   " << name_of(result.status) << (result.message.empty() ? "" : ": ") << result.message
       << '\n'
@@ -483,7 +486,12 @@ std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
                   : "")
           << '\n';
   }
-  return out;
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, const Hypergradient& result) {
+  return hypertape::detail::print_classic(out, [&](std::ostream& text) { print(text, result); });
 }
 
 }  // namespace hypertape::bilevel

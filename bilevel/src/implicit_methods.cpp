@@ -19,7 +19,7 @@ using detail::ImplicitRule;
 using detail::InnerLossPointer;
 
 std::string text_of(double number) {
-  std::ostringstream text;
+  std::ostringstream text = hypertape::detail::text_stream();
   text.precision(3);
   text << number;
   return text.str();

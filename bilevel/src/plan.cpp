@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "checkpoint_schedule.h"
+#include "classic_print.h"
 #include "digit_buffer.h"
 #include "growth_curve.h"
 #include "hypertape/autodiff/derivatives.h"
@@ -39,7 +40,7 @@ Problem shortened(const Problem& problem, std::int64_t steps) {
 
 std::string text_of_bytes(std::int64_t bytes) {
   const bool small = bytes < 1000000;  // tiny nets: not "0.0 MB"
-  std::ostringstream text;
+  std::ostringstream text = hypertape::detail::text_stream();
   text << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (small ? 1e3 : 1e6)
        << (small ? " kB" : " MB");
   return text.str();
@@ -319,7 +320,7 @@ namespace {
 std::string reason_against(const Candidate& candidate, const Candidate& choice, std::int64_t budget) {
   if (!candidate.fits) {
     const double times = static_cast<double>(candidate.prediction.peak_bytes) / static_cast<double>(budget);
-    std::ostringstream text;
+    std::ostringstream text = hypertape::detail::text_stream();
     text << std::setprecision(3) << times << " times the budget";
     return text.str();
   }
@@ -340,7 +341,7 @@ void decide(Plan& plan, std::optional<std::int64_t> budget, const char* advice) 
     plan.candidates[i].fits = !budget || plan.candidates[i].prediction.peak_bytes <= *budget;
     if (plan.candidates[i].fits && !plan.chosen) plan.chosen = i;
   }
-  std::ostringstream text;
+  std::ostringstream text = hypertape::detail::text_stream();
   if (!plan.chosen) {
     const auto least = std::min_element(
         plan.candidates.begin(), plan.candidates.end(),
@@ -404,20 +405,28 @@ const Candidate& Plan::choice() const {
   return candidates[*chosen];
 }
 
-std::ostream& operator<<(std::ostream& out, const Plan& plan) {
+namespace {
+
+void print(std::ostream& out, const Plan& plan) {
   std::size_t width = 0;
   for (const Candidate& candidate : plan.candidates)
     width = std::max(width, label_of(candidate.estimator).size());
   for (std::size_t i = 0; i < plan.candidates.size(); ++i) {
     const Candidate& candidate = plan.candidates[i];
-    std::ostringstream line;
+    std::ostringstream line = hypertape::detail::text_stream();
     line << (plan.chosen == i ? "> " : "  ") << std::left << std::setw(static_cast<int>(width))
          << label_of(candidate.estimator) << "  " << candidate.prediction.gradients << " gradients, "
          << candidate.prediction.hessian_vector_products << " Hessian-vector products, "
          << text_of_bytes(candidate.prediction.peak_bytes) << ": " << candidate.reason << '\n';
     out << line.str();
   }
-  return out << plan.message << '\n';
+  out << plan.message << '\n';
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, const Plan& plan) {
+  return hypertape::detail::print_classic(out, [&](std::ostream& text) { print(text, plan); });
 }
 
 }  // namespace hypertape::bilevel

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "backend.h"
+#include "hypertape/core/error.h"
 
 namespace hypertape::bilevel::detail {
 namespace {
@@ -35,7 +36,7 @@ bool ReplayLog::agrees(std::int64_t place, std::int64_t places, const Tensor& va
 
 std::string ReplayLog::difference(std::int64_t place, const Tensor& value) const {
   const auto position = static_cast<std::size_t>(place);
-  std::ostringstream text;
+  std::ostringstream text = hypertape::detail::text_stream();
   text << std::setprecision(std::numeric_limits<double>::max_digits10)
        << (values_.dtype() == Dtype::float32 ? static_cast<double>(values_.data<float>()[position])
                                              : values_.data<double>()[position])

@@ -2,6 +2,7 @@
 
 #include <ostream>
 
+#include "classic_print.h"
 #include "hypertape/core/error.h"
 
 namespace hypertape {
@@ -46,9 +47,11 @@ Shape Shape::with(int axis, std::int64_t extent) const {
 }
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {
-  out << '(';
-  for (int axis = 0; axis < shape.rank(); ++axis) out << (axis ? ", " : "") << shape[axis];
-  return out << ')';
+  return detail::print_classic(out, [&](std::ostream& text) {
+    text << '(';
+    for (int axis = 0; axis < shape.rank(); ++axis) text << (axis ? ", " : "") << shape[axis];
+    text << ')';
+  });
 }
 
 Shape broadcast_shapes(std::string_view operation, const Shape& a, const Shape& b) {

@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "backend.h"
+#include "classic_print.h"
 #include "header.h"
 #include "hypertape/core/error.h"
 
@@ -279,8 +280,13 @@ bool Tensor::shares_storage_with(const Tensor& other) const noexcept {
   return header_ && other.header_ && header_->storage == other.header_->storage;
 }
 
-std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
-  if (!tensor.defined()) return out << "Tensor(absent)";
+namespace {
+
+void print(std::ostream& out, const Tensor& tensor) {
+  if (!tensor.defined()) {
+    out << "Tensor(absent)";
+    return;
+  }
   out << "Tensor(" << tensor.dtype() << ", " << tensor.shape() << ", [";
   constexpr std::int64_t shown = 8;
   const Tensor row_major = detail::make_contiguous(tensor);
@@ -303,7 +309,13 @@ std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
         break;
     }
   }
-  return out << (header.size > shown ? ", ...])" : "])");
+  out << (header.size > shown ? ", ...])" : "])");
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
+  return detail::print_classic(out, [&](std::ostream& text) { print(text, tensor); });
 }
 
 }  // namespace hypertape

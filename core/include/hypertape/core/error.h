@@ -30,12 +30,21 @@ class HYPERTAPE_API Error : public std::runtime_error {
   std::string operation_, with_context_;
 };
 
+namespace detail {
+/// For texts, which read the same whatever the global locale is.
+inline std::ostringstream text_stream() {
+  std::ostringstream text;
+  text.imbue(std::locale::classic());
+  return text;
+}
+}  // namespace detail
+
 /// Throws `Error(operation, parts...)`, the parts streamed one after another:
 ///
 ///     fail("matmul", "inner dimensions differ: ", a.shape(), " and ", b.shape());
 template <class... Parts>
 [[noreturn]] void fail(std::string_view operation, const Parts&... parts) {
-  std::ostringstream text;
+  std::ostringstream text = detail::text_stream();
   (text << ... << parts);
   throw Error(operation, text.str());
 }
