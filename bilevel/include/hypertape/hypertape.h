@@ -10,6 +10,7 @@
 #include "hypertape/bilevel/linear.h"
 #include "hypertape/bilevel/plan.h"
 #include "hypertape/bilevel/problem.h"
+#include "hypertape/core/abi.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/export.h"
 #include "hypertape/core/initialize.h"

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "hypertape/core/abi.h"
 #include "hypertape/core/export.h"
 
 namespace hypertape {

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "hypertape/core/abi.h"
 #include "hypertape/core/export.h"
 
 namespace hypertape {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "hypertape/core/abi.h"
 #include "hypertape/core/export.h"
 #include "hypertape/core/shape.h"
 
