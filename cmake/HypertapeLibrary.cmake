@@ -36,7 +36,11 @@ if(HYPERTAPE_BUILD_FUZZ)
   set_property(SOURCE ${elementwise} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=undefined")
 endif()
 
+include(HypertapeOptimisation)
+hypertape_optimise_kernels(${sources})
+
 add_library(hypertape_objects OBJECT ${sources})
+hypertape_optimise(hypertape_objects)
 target_include_directories(hypertape_objects PUBLIC ${public_directories} ${private_directories})
 target_link_libraries(hypertape_objects PUBLIC hypertape_flags OpenBLAS::OpenBLAS Threads::Threads
                                                ${CMAKE_DL_LIBS})
