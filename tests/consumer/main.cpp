@@ -12,6 +12,12 @@
 
 #include "other.h"
 
+#ifdef CONSUMER_STANDARD
+#define CONSUMER_TEXT_OF(standard) #standard
+#define CONSUMER_TEXT(standard) CONSUMER_TEXT_OF(standard)
+// 20, or what compilers call later standards before they are done: 2b.
+static_assert((__cplusplus > 202002L) == (CONSUMER_TEXT(CONSUMER_STANDARD)[1] != '0'));
+#endif
 static_assert(HYPERTAPE_VERSION_MAJOR == 0 && HYPERTAPE_VERSION_MINOR >= 1 && HYPERTAPE_VERSION_PATCH >= 0);
 
 namespace {
