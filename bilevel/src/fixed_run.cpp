@@ -29,7 +29,7 @@ std::int64_t element_count(const std::vector<Shape>& shapes) {
 std::uint32_t numerator_of(double momentum, std::int64_t t) {
   constexpr double least = hypertape::detail::effective_momentum(1);
   if (!(momentum >= least && momentum <= 1.0 - least)) {
-    std::ostringstream text;
+    std::ostringstream text = hypertape::detail::text_stream();
     text << "momentum " << momentum << " cannot be reversed: it must be from 2^-16 to 1 - 2^-16; learn it as "
          << "a logit, or use another method";
     throw OutOfRange("reversible", t, text.str());
@@ -185,7 +185,7 @@ void FixedRun::widen(const Numbers& at, const TensorList& gradient) {
 void FixedRun::fit(Integers& integers, std::size_t part, double largest, double room, const char* what) {
   const double limit = limit_of(least_bits);
   if (!(largest < limit)) {
-    std::ostringstream text;
+    std::ostringstream text = hypertape::detail::text_stream();
     text << what << " of '" << run_->initial().names()[part] << "' is " << largest
          << ", and fixed point ends at 2^" << 62 - least_bits << ", about 1e12; a lower rate or momentum, or "
          << "another method, may do";

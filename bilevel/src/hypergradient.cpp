@@ -280,7 +280,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
 }
 
 std::string growth_text(const char* what, double growth) {
-  std::ostringstream text;
+  std::ostringstream text = hypertape::detail::text_stream();
   text << what << " grew " << std::setprecision(3) << growth << " times over the run";
   return text.str();
 }
