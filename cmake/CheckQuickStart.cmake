@@ -1,8 +1,11 @@
 # cmake -DSOURCE=<root> -P CheckQuickStart.cmake: the README's quick start is the example that the tests compile and run.
 file(READ "${SOURCE}/README.md" readme)
 file(READ "${SOURCE}/examples/quick_start.cpp" example)
-string(REGEX MATCH "```cpp\n(.*)\n```" found "${readme}")
-set(shown "${CMAKE_MATCH_1}")
+string(FIND "${readme}" "\n```cpp\n" begin)
+math(EXPR begin "${begin} + 8")
+string(SUBSTRING "${readme}" ${begin} -1 shown)
+string(FIND "${shown}" "\n```" end)
+string(SUBSTRING "${shown}" 0 ${end} shown)
 string(FIND "${example}" "// [quick start]\n" begin)
 string(FIND "${example}" "// [quick start]\n" end REVERSE)
 math(EXPR begin "${begin} + 17")
