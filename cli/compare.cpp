@@ -11,6 +11,7 @@
 #include "hypertape/bilevel/hypergradient.h"
 #include "hypertape/core/parallel.h"
 #include "measures.h"
+#include "method_failure.h"
 #include "progress.h"
 #include "readable.h"
 #include "thread_count_scope.h"
@@ -20,18 +21,9 @@ namespace {
 
 using bilevel::Hypergradient;
 
-// What is compared, and what it is compared with: the same problem in float64, or a closed form.
-struct Subject {
-  ComparedProblem problem;
-  std::optional<ComparedProblem> reference = {};  // absent: the problem itself
-  std::optional<Hypergradient> closed_form = {};
-  bool is_large = false;  // enough for memory to matter
-};
-
 class Comparer {
  public:
-  /// `result`: what is known before anything runs.
-  Comparer(Subject subject, const CompareOptions& options, Comparison result, Progress& progress)
+  Comparer(ComparisonSubject subject, const CompareOptions& options, Comparison result, Progress& progress)
       : options_(options),
         selection_(options),
         progress_(progress),
@@ -65,16 +57,16 @@ class Comparer {
     const std::string measured = find_reference();
     const DirectionalRows directional(reference_problem(), problem(), reference_, options_.training.seed,
                                       progress_);
-    if (selection_.has("ridders")) append(directional.ridders());
+    if (selection_.has("ridders")) append("ridders", directional.ridders());
     for (const ComparedMethod& method : reverse) {
-      if (method.label() == measured)
+      if (has_reference_ && method.label() == measured)
         append(rows_of(reference_, method.setting));
       else
         append_rows(method);
     }
-    if (selection_.has("forward")) append(directional.forward());
+    if (selection_.has("forward")) append("forward", directional.forward());
     for (const ComparedMethod& method : approximate) append_rows(method);
-    if (result_.training_run_seconds) time_training();
+    time_training_again();
     for (ComparisonRow& row : result_.rows)
       if (row.seconds && result_.training_run_seconds)
         row.training_runs = *row.seconds / *result_.training_run_seconds;
@@ -93,6 +85,7 @@ class Comparer {
   // Computes the reference. Returns the label of the method whose own result it is; empty if it is none's.
   std::string find_reference() {
     if (subject_.closed_form) {
+      has_reference_ = true;
       reference_ = *subject_.closed_form;
       result_.reference = "the closed form";
       result_.validation_loss = reference_.value;
@@ -102,12 +95,33 @@ class Comparer {
     const double wider = subject_.reference
                              ? static_cast<double>(sizeof(double)) / static_cast<double>(size_of(dtype()))
                              : 1.0;
+    const std::string where = subject_.reference ? " in float64" : "";
     ComparedMethod method = unrolled(forecast_);
-    if (wider * method.bytes > usable_bytes_) method = checkpointed(forecast_, problem().problem.steps);
-    result_.reference = method.label() + (subject_.reference ? " in float64" : "");
-    reference_ = measure(method, reference_problem());
+    if (wider * method.bytes > usable_bytes_ || !try_reference(method, where)) {
+      method = checkpointed(forecast_, problem().problem.steps);
+      if (!try_reference(method, where)) {
+        result_.reference = "none";
+        return "";
+      }
+    }
+    result_.reference = method.label() + where;
     if (!bilevel::is_failure(reference_.status)) result_.validation_loss = reference_.value;
     return subject_.reference ? "" : method.label();
+  }
+
+  // Whether the method has a result; what failed is kept, so that it need not fail twice.
+  bool try_reference(const ComparedMethod& method, const std::string& where) {
+    try {
+      reference_ = measure(method, reference_problem());
+      has_reference_ = true;
+    } catch (const std::exception& error) {
+      progress_.end();
+      const std::string status = status_of(error);
+      note_failure(method.label() + where, status);
+      if (!subject_.reference) failed_.emplace_back(method.label(), status);
+      reference_.gradients = problem().hyperparameters.with(TensorList(problem().hyperparameters.size()));
+    }
+    return has_reference_;
   }
 
   // Adds five plain runs, fewer if they take long; the unit is the median of all. A run that is not counted
@@ -127,7 +141,7 @@ class Comparer {
         bilevel::train(problem().problem, problem().hyperparameters);
       } catch (const bilevel::TrainingDiverged& error) {
         records_losses_ = false;
-        note_failure("training diverged", error.what());
+        note_failure("training", std::string("diverged: ") + error.what());
         return;
       }
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -140,6 +154,16 @@ class Comparer {
     result_.training_run_seconds = median(plain_seconds_);
     if (*result_.training_run_seconds < short_run) repeats_ = 3;
     if (*result_.training_run_seconds < tiny_run) approximate_repeats_ = 3;
+  }
+
+  // The rows stay, whatever happens here.
+  void time_training_again() {
+    if (!result_.training_run_seconds) return;
+    try {
+      time_training();
+    } catch (const std::exception& error) {
+      note_failure("training, timed again", status_of(error));
+    }
   }
 
   void forecast_memory() {
@@ -241,19 +265,34 @@ class Comparer {
     }
     result.cost.seconds = median(seconds);
     if (bilevel::is_failure(result.status))
-      note_failure(method.label() + ' ' + std::string(name_of(result.status)), result.message);
+      note_failure(method.label(), std::string(name_of(result.status)) + ": " + result.message);
     return result;
   }
 
   void append_rows(const ComparedMethod& method) {
+    const auto before = std::find_if(failed_.begin(), failed_.end(),
+                                     [&](const auto& each) { return each.first == method.label(); });
     if (!method.refusal.empty())
       append(rows_without_result(method, method.refusal));
     else if (!fits(method))
       append(rows_without_result(
           method,
           "skipped (needs about " + readable_bytes(static_cast<std::int64_t>(method.bytes)) + " of memory)"));
+    else if (before != failed_.end())
+      append(rows_without_result(method, before->second));
     else
-      append(rows_of(measure(method, problem()), method.setting));
+      append(rows_of(method));
+  }
+
+  // A method that cannot do it ends with its own rows.
+  std::vector<ComparisonRow> rows_of(const ComparedMethod& method) {
+    try {
+      return rows_of(measure(method, problem()), method.setting);
+    } catch (const std::exception& error) {
+      progress_.end();
+      note_failure(method.label(), status_of(error));
+      return rows_without_result(method, status_of(error));
+    }
   }
 
   std::vector<ComparisonRow> rows_without_result(const ComparedMethod& method,
@@ -271,7 +310,7 @@ class Comparer {
 
   // The first failure is the one to name: later ones follow from it.
   void note_failure(const std::string& what, const std::string& message) {
-    if (result_.failure.empty()) result_.failure = what + ": " + message;
+    if (result_.failure.empty()) result_.failure = what + ' ' + message;
   }
 
   std::vector<ComparisonRow> rows_of(const Hypergradient& result, const std::string& setting) const {
@@ -299,6 +338,11 @@ class Comparer {
     set_finite(row.cosine, cosine(value, other));
   }
 
+  void append(const std::string& method, DirectionalRows::Result found) {
+    if (!found.failure.empty()) note_failure(method, found.failure);
+    append(std::move(found.rows));
+  }
+
   void append(std::vector<ComparisonRow> rows) {
     for (ComparisonRow& row : rows) result_.rows.push_back(std::move(row));
   }
@@ -306,9 +350,11 @@ class Comparer {
   const CompareOptions& options_;
   const Selection selection_;
   Progress& progress_;
-  Subject subject_;
+  ComparisonSubject subject_;
   Comparison result_;
-  Hypergradient reference_;
+  Hypergradient reference_;  // has no gradients where there is none
+  bool has_reference_ = false;
+  std::vector<std::pair<std::string, std::string>> failed_;  // labels and statuses
   MemoryForecast forecast_;
   double usable_bytes_ = std::numeric_limits<double>::infinity();
   int repeats_ = 1, approximate_repeats_ = 1;
@@ -318,12 +364,17 @@ class Comparer {
 
 }  // namespace
 
+Comparison compare(ComparisonSubject subject, const CompareOptions& options, Comparison known,
+                   Progress& progress) {
+  return Comparer(std::move(subject), options, std::move(known), progress).run();
+}
+
 Comparison compare(Dataset data, const CompareOptions& options, Progress& progress) {
   const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
   const TrainingOptions& training = options.training;
   const auto prepared = prepare_data(data, training);
   const TrainingProblem net = make_training_problem(prepared, training);
-  Subject subject{.problem = compared(net, training)};
+  ComparisonSubject subject{.problem = compared(net, training)};
   if (training.dtype != Dtype::float64)
     subject.reference = compared(
         make_training_problem(prepare_data(data, training, Dtype::float64), training, Dtype::float64),
@@ -344,14 +395,14 @@ Comparison compare(Dataset data, const CompareOptions& options, Progress& progre
   result.scale_text = prepared->scaling.text();
   result.data_notes = std::move(data.notes);
   data = {};  // the tensors hold what is needed
-  return Comparer(std::move(subject), options, std::move(result), progress).run();
+  return compare(std::move(subject), options, std::move(result), progress);
 }
 
 Comparison compare_closed(const CompareOptions& options, Progress& progress) {
   const ThreadCountScope threads(options.threads == 0 ? thread_count() : options.threads);
   const ClosedProblem closed =
       make_closed_problem(options.problem, options.training.seed, options.training.steps);
-  Subject subject{.problem = compared(closed)};
+  ComparisonSubject subject{.problem = compared(closed)};
   const NamedTensors& h = subject.problem.hyperparameters;
   Hypergradient& exact = subject.closed_form.emplace();
   exact.value = closed.exact.value;
@@ -362,7 +413,7 @@ Comparison compare_closed(const CompareOptions& options, Progress& progress) {
   result.description = closed.description;
   result.optimizer = optimizer_names[static_cast<std::size_t>(Optimizer::sgd)];
   result.rate = closed.rate;
-  return Comparer(std::move(subject), options, std::move(result), progress).run();
+  return compare(std::move(subject), options, std::move(result), progress);
 }
 
 }  // namespace hypertape

@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "compared_problem.h"
 #include "data.h"
+#include "hypertape/bilevel/hypergradient.h"
 #include "options.h"
 
 namespace hypertape {
@@ -28,7 +30,7 @@ struct ComparisonRow {
   std::optional<std::int64_t> hessian_vector_products;
   std::optional<std::int64_t> peak_bytes;
   /// "exact", "converged", "chaotic (...)", "approximate (...)", "not converged (...)", "unused", "not
-  /// defined (...)", "diverged ...", "skipped (...)", ...
+  /// defined (...)", "diverged ...", "skipped (...)", "out of memory (...)", "failed (...)", ...
   std::string status;
 };
 
@@ -70,22 +72,36 @@ struct Comparison {
   std::optional<double> training_run_seconds;   ///< median of several plain runs
   std::optional<double> first_loss, last_loss;  ///< of training
   std::optional<double> validation_loss;
-  std::string reference;  ///< the method that the others are compared with
+  std::string reference;  ///< the method that the others are compared with, or "none"
   std::vector<ComparisonRow> rows;
   std::optional<ComparedPlan> plan;  ///< nets only
-  /// Why there are methods without a hypergradient; empty if there are none.
+  /// The first method that failed where it should have had a number, and why; empty if none did.
   std::string failure;
+};
+
+/// What is compared, and with what: the same problem in float64, or a closed form.
+struct ComparisonSubject {
+  ComparedProblem problem;
+  std::optional<ComparedProblem> reference = {};  ///< absent: the problem itself
+  std::optional<bilevel::Hypergradient> closed_form = {};
+  bool is_large = false;  ///< enough for memory to matter
 };
 
 /// Trains a net and differentiates by options.methods with respect to options.training.groups. The reference
 /// is the unrolled tape in float64, which runs in any case; with float32 it starts from the same rounded
 /// numbers; a method that needs more memory than there is gets the status "skipped", and where that is the
 /// tape, checkpointing with the square root of T takes its place as reference. Training that diverges is no
-/// error: statuses and `failure` say so. With options.memory_bytes the method that the planner chooses runs
-/// too. Error for data that do not fit the options. The data are given up once they are tensors.
+/// error, nor is a method that cannot do it at this point or runs out of memory: statuses and `failure` say
+/// so, and the others go on. With options.memory_bytes the method that the planner chooses runs too. Error
+/// for data that do not fit the options, and where plain training fails. The data are given up once they are
+/// tensors.
 Comparison compare(Dataset data, const CompareOptions& options, Progress& progress);
 
 /// The same for the problem options.problem, any but net; the reference is its closed form.
 Comparison compare_closed(const CompareOptions& options, Progress& progress);
+
+/// The same for any problem. `known`: what is to be said of it.
+Comparison compare(ComparisonSubject subject, const CompareOptions& options, Comparison known,
+                   Progress& progress);
 
 }  // namespace hypertape

@@ -121,16 +121,20 @@ std::vector<ComparedMethod> approximate_methods(const Selection& selection, cons
   return methods;
 }
 
+std::string status_of(bilevel::ResultStatus failure, std::int64_t step, const std::string& message) {
+  const std::string name(bilevel::name_of(failure));
+  return step >= 0 ? name + " at step " + std::to_string(step) : name + " (" + message + ')';
+}
+
 std::string status_of(const bilevel::Hypergradient& result) {
   using bilevel::ResultStatus;
+  if (bilevel::is_failure(result.status)) return status_of(result.status, result.failed_step, result.message);
   std::ostringstream text = detail::text_stream();
   text << bilevel::name_of(result.status);
   text.precision(3);
   if (result.status == ResultStatus::chaotic)
     text << " (adjoint grew " << result.adjoint_growth << " times)";
-  else if (bilevel::is_failure(result.status) && result.failed_step >= 0)
-    text << " at step " << result.failed_step;
-  else if (bilevel::is_failure(result.status) || result.status == ResultStatus::not_converged ||
+  else if (result.status == ResultStatus::not_converged ||
            result.status == ResultStatus::negative_curvature ||
            result.status == ResultStatus::unstable_series)
     text << " (" << result.message << ')';

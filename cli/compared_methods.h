@@ -48,6 +48,9 @@ std::vector<ComparedMethod> reverse_methods(const Selection& selection, const Co
 std::vector<ComparedMethod> approximate_methods(const Selection& selection, const ComparedProblem& problem,
                                                 const MemoryForecast& forecast);
 
+/// That of a failure: "diverged at step 3", "not replayed (...)".
+std::string status_of(bilevel::ResultStatus failure, std::int64_t step, const std::string& message);
+
 /// A result's status for one group as text: "exact", "converged", "chaotic (adjoint grew 300 times)",
 /// "unstable series (...)", "diverged at step 3", "not defined", ...
 std::string status_of(const bilevel::Hypergradient& result);

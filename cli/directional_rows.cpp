@@ -11,6 +11,7 @@
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "hypertape/core/memory.h"
+#include "method_failure.h"
 #include "progress.h"
 #include "ridders.h"
 
@@ -84,23 +85,42 @@ NamedTensors DirectionalRows::direction(std::size_t group, std::int64_t number) 
   return h.with(std::move(entries));
 }
 
-std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Method& method,
-                                                 bool judges_reference) const {
-  std::vector<ComparisonRow> rows;
+DirectionalRows::Measured DirectionalRows::attempt(const Method& method, const NamedTensors& direction,
+                                                   bilevel::Cost& cost) const {
+  try {
+    Measured measured = method(direction, cost);
+    if (measured.status.empty() && !std::isfinite(measured.derivative))
+      measured.status = "diverged (the validation loss is not finite along the direction)";
+    return measured;
+  } catch (const std::exception& error) {
+    progress_.end();
+    return {.status = hypertape::status_of(error), .has_failed = true};
+  }
+}
+
+DirectionalRows::Result DirectionalRows::rows(ComparisonRow common, const Method& method,
+                                              bool judges_reference) const {
+  Result result;
+  std::vector<ComparisonRow>& rows = result.rows;
+  std::vector<bool> measured_all;  // of each row
   bilevel::Cost total;
+  const bool has_reference = !reference_.availability.empty() || bilevel::is_failure(reference_.status);
   for (std::size_t group = 0; group < problem_.hyperparameters.size(); ++group) {
     ComparisonRow& row = rows.emplace_back(common);
+    measured_all.push_back(has_reference && !bilevel::is_failure(reference_.status));
     row.group = problem_.hyperparameters.names()[group];
-    row.status = status_of(reference_, group);
-    if (bilevel::is_failure(reference_.status)) continue;
+    row.status = has_reference ? status_of(reference_, group) : "no reference";
+    if (!measured_all.back()) continue;
     const Tensor& gradient = reference_.gradients.tensors()[group];
     if (!gradient.defined()) continue;
     double worst = 0.0, own_error = 0.0;
     for (std::int64_t number = 0; number < plan_.directions; ++number) {
       const NamedTensors along = direction(group, number);
-      const Measured measured = method(along, total);
+      const Measured measured = attempt(method, along, total);
       if (!measured.status.empty()) {
         row.status = measured.status;
+        measured_all.back() = false;
+        if (measured.has_failed && result.failure.empty()) result.failure = measured.status;
         worst = std::numeric_limits<double>::quiet_NaN();
         break;
       }
@@ -115,12 +135,12 @@ std::vector<ComparisonRow> DirectionalRows::rows(ComparisonRow common, const Met
     set_finite(row.relative_error, worst);
     if (judges_reference && row.relative_error) row.status = "approximate (to " + text_of(own_error) + ")";
   }
-  if (!bilevel::is_failure(reference_.status))
-    for (ComparisonRow& row : rows) set_cost(row, total);
-  return rows;
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    if (measured_all[i]) set_cost(rows[i], total);
+  return result;
 }
 
-std::vector<ComparisonRow> DirectionalRows::ridders() const {
+DirectionalRows::Result DirectionalRows::ridders() const {
   const double first_step = problem_.has_kinks ? kinked_first_step : smooth_first_step;
   ComparisonRow common;
   common.method = "ridders";
@@ -159,7 +179,7 @@ std::vector<ComparisonRow> DirectionalRows::ridders() const {
   return rows(std::move(common), method, true);
 }
 
-std::vector<ComparisonRow> DirectionalRows::forward() const {
+DirectionalRows::Result DirectionalRows::forward() const {
   ComparisonRow common;
   common.method = "forward";
   common.setting = directions_text();
@@ -175,9 +195,10 @@ std::vector<ComparisonRow> DirectionalRows::forward() const {
     progress_.end();
     Measured measured;
     measured.derivative = result.derivative;
-    if (bilevel::is_failure(result.status))
-      measured.status =
-          std::string(name_of(result.status)) + " at step " + std::to_string(result.failed_step);
+    if (bilevel::is_failure(result.status)) {
+      measured.status = status_of(result.status, result.failed_step, result.message);
+      measured.has_failed = true;
+    }
     return measured;
   };
   return rows(std::move(common), method, false);

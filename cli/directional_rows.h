@@ -25,26 +25,34 @@ DirectionalPlan directional_plan(const ComparedProblem& problem);
 
 class DirectionalRows {
  public:
-  /// `reference` is that of `reference_problem`: `problem` itself, or the same numbers in float64. All
-  /// arguments must outlive the object.
+  /// `reference` is that of `reference_problem`: `problem` itself, or the same numbers in float64. Where it
+  /// has no gradients there is none to compare with. All arguments must outlive the object.
   DirectionalRows(const ComparedProblem& reference_problem, const ComparedProblem& problem,
                   const bilevel::Hypergradient& reference, std::uint64_t seed, Progress& progress);
 
-  /// The relative error is the reference's, the worst of the directions.
-  std::vector<ComparisonRow> ridders() const;
+  struct Result {
+    std::vector<ComparisonRow> rows;
+    std::string failure;  ///< why a row has no number though the reference has; empty if there is none
+  };
+  /// The relative error is the reference's, the worst of the directions. Training that diverges along a
+  /// direction fails nothing but the row.
+  Result ridders() const;
   /// The relative error is forward mode's, the worst of the directions.
-  std::vector<ComparisonRow> forward() const;
+  Result forward() const;
 
  private:
   // One derivative along a direction.
   struct Measured {
     double derivative = 0.0;
-    double error = 0.0;  ///< its own estimate, absolute
-    std::string status;  ///< empty, or why there is no derivative
+    double error = 0.0;       ///< its own estimate, absolute
+    std::string status = {};  ///< empty, or why there is no derivative
+    bool has_failed = false;
   };
   using Method = std::function<Measured(const NamedTensors& direction, bilevel::Cost& cost)>;
 
-  std::vector<ComparisonRow> rows(ComparisonRow common, const Method& method, bool judges_reference) const;
+  Result rows(ComparisonRow common, const Method& method, bool judges_reference) const;
+  // What the method cannot do is a status.
+  Measured attempt(const Method& method, const NamedTensors& direction, bilevel::Cost& cost) const;
   // Held in float64, rounded to the problem's dtype.
   NamedTensors direction(std::size_t group, std::int64_t number) const;
   std::string directions_text() const;

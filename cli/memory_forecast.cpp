@@ -1,6 +1,15 @@
 #include "memory_forecast.h"
 
+#include <new>
+
 namespace hypertape {
+namespace {
+
+std::string text_of(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ? "out of memory" : error.what();
+}
+
+}  // namespace
 
 MemoryForecast::MemoryForecast(const ComparedProblem& problem) {
   bilevel::Problem quiet = problem.problem;
@@ -8,9 +17,9 @@ MemoryForecast::MemoryForecast(const ComparedProblem& problem) {
   try {
     planner_.emplace(quiet, problem.outer, problem.hyperparameters);
     planner_->predict(bilevel::Unrolled{});
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     planner_.reset();
-    failure_ = error.what();
+    failure_ = text_of(error);
   }
 }
 
@@ -18,8 +27,8 @@ std::optional<bilevel::Plan> MemoryForecast::plan(const bilevel::PlanOptions& op
   if (!planner_) return std::nullopt;
   try {
     return planner_->plan(options);
-  } catch (const Error& error) {
-    failure_ = error.what();
+  } catch (const std::exception& error) {
+    failure_ = text_of(error);
     return std::nullopt;
   }
 }

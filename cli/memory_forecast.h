@@ -1,12 +1,12 @@
 // What methods will need, for `compare`: bilevel's planner, or nothing where there is no plan to be made.
 #pragma once
 
+#include <exception>
 #include <optional>
 #include <string>
 
 #include "compared_problem.h"
 #include "hypertape/bilevel/plan.h"
-#include "hypertape/core/error.h"
 
 namespace hypertape {
 
@@ -23,7 +23,7 @@ class MemoryForecast {
     if (!planner_) return std::nullopt;
     try {
       return planner_->predict(method);
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       return std::nullopt;
     }
   }

@@ -6,7 +6,6 @@
 #include <csignal>
 #include <cstring>
 #include <iostream>
-#include <new>
 #include <optional>
 #include <utility>
 
@@ -17,6 +16,7 @@
 #include "hypertape/core/warning.h"
 #include "info.h"
 #include "interruption.h"
+#include "method_failure.h"
 #include "options.h"
 #include "output_file.h"
 #include "progress.h"
@@ -122,8 +122,8 @@ int run_tune(const TuneOptions& options, const std::string& command, std::ostrea
     Progress progress(terminal(err));
     try {
       result = tune(std::move(data), options, folder ? &*folder : nullptr, progress);
-    } catch (const std::bad_alloc&) {
-      if (!folder || !folder->state()) throw;
+    } catch (const std::exception& error) {
+      if (!is_out_of_memory(error) || !folder || !folder->state()) throw;
       progress.clear();
       complain(err, "out of memory; all that was finished is in " + folder->path_of("state") +
                         "; to go on where there is more: " + command);
@@ -163,10 +163,10 @@ int run_program(int argc, const char* const* argv, std::ostream& out, std::ostre
   } catch (const UsageError& error) {
     complain(err, error.what());
     return bad_usage;
-  } catch (const std::bad_alloc&) {
-    complain(err, "out of memory; use fewer --samples, smaller --layers or fewer --steps");
   } catch (const std::exception& error) {
-    complain(err, error.what());
+    complain(err, is_out_of_memory(error)
+                      ? "out of memory; use fewer --samples, smaller --layers or --batch, or fewer --steps"
+                      : error.what());
   }
   return failure;
 }

@@ -76,11 +76,18 @@ std::string json_report(const Comparison& comparison) {
                     {"status", row.status}});
   }
   const nlohmann::ordered_json document = {
-      {"problem", comparison.problem}, {"optimizer", comparison.optimizer},
-      {"data", data_of(comparison)},   {"training_run_seconds", or_null(comparison.training_run_seconds)},
-      {"steps", comparison.steps},     {"dtype", comparison.dtype},
-      {"threads", comparison.threads}, {"rows", std::move(rows)},
-      {"plan", plan_of(comparison)}};
+      {"problem", comparison.problem},
+      {"optimizer", comparison.optimizer},
+      {"data", data_of(comparison)},
+      {"training_run_seconds", or_null(comparison.training_run_seconds)},
+      {"steps", comparison.steps},
+      {"dtype", comparison.dtype},
+      {"threads", comparison.threads},
+      {"rows", std::move(rows)},
+      {"plan", plan_of(comparison)},
+      {"reference", comparison.reference},
+      {"failure", comparison.failure.empty() ? nlohmann::ordered_json(nullptr)
+                                             : nlohmann::ordered_json(comparison.failure)}};
   return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
 }
 

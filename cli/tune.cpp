@@ -9,6 +9,7 @@
 #include "hyperparameters_file.h"
 #include "hypertape/bilevel/hypergradient.h"
 #include "hypertape/core/parallel.h"
+#include "method_failure.h"
 #include "progress.h"
 #include "readable.h"
 #include "thread_count_scope.h"
@@ -264,12 +265,14 @@ class Tuner {
     progress_.end();
   }
 
-  // What the method cannot execute at this point is no hypergradient either.
+  // What the method cannot do at this point is no hypergradient either. Memory is not the point's: going back
+  // would not help, and the files would depend on the machine.
   Hypergradient hypergradient_at(const NamedTensors& h, std::string& refusal) const {
     try {
       return bilevel::hypergradient(training_.problem, training_.validation_loss, h,
                                     estimator_of(options_.method));
-    } catch (const bilevel::OutOfRange& error) {
+    } catch (const std::exception& error) {
+      if (is_out_of_memory(error)) throw;
       refusal = error.what();
       Hypergradient none;
       none.status = bilevel::ResultStatus::diverged;

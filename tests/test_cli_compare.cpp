@@ -215,7 +215,7 @@ TEST_CASE("a wrong reference shows against forward mode and against finite diffe
   reference.availability[1] = hypertape::bilevel::Availability::unused;
   const hypertape::ComparedProblem problem = hypertape::compared(training, options.training);
   const hypertape::DirectionalRows directional(problem, problem, reference, options.training.seed, progress);
-  for (const std::vector<ComparisonRow>& rows : {directional.ridders(), directional.forward()}) {
+  for (const std::vector<ComparisonRow>& rows : {directional.ridders().rows, directional.forward().rows}) {
     REQUIRE(rows.size() == 4);
     CHECK(*rows[0].relative_error == doctest::Approx(1e-4).epsilon(1e-3));
     CHECK(rows[1].status == "unused");

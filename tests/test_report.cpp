@@ -69,8 +69,13 @@ TEST_CASE("the JSON report has exactly the documented keys, in order, and null f
   Words top;
   for (const auto& [key, value] : json.items()) top.push_back(key);
   CHECK(top == Words{"problem", "optimizer", "data", "training_run_seconds", "steps", "dtype", "threads",
-                     "rows", "plan"});
+                     "rows", "plan", "reference", "failure"});
   CHECK(json["plan"].is_null());
+  CHECK(json["reference"] == example().reference);
+  CHECK(json["failure"].is_null());
+  hypertape::Comparison failed = example();
+  failed.failure = "reversible failed (because)";
+  CHECK(nlohmann::ordered_json::parse(hypertape::json_report(failed))["failure"] == failed.failure);
   CHECK(json["training_run_seconds"] == 0.125);
   CHECK(json["problem"] == "net");
   CHECK(json["optimizer"] == "sgd");

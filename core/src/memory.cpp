@@ -6,6 +6,7 @@
 #include "hypertape/core/memory.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -48,6 +49,7 @@ using detail::fail_to_allocate;
 // How many allocations of this thread may still succeed; negative: as many as there are.
 constexpr std::int64_t unlimited = -1;
 constinit thread_local std::int64_t allocations_left = unlimited;
+constinit thread_local std::int64_t failures_left = 0;  // and how many then fail
 constinit thread_local bool fault_struck = false;
 
 // Counts an allocation that is about to be made; throws if it is to fail.
@@ -55,6 +57,7 @@ void count_down(std::size_t bytes) {
   if (allocations_left == unlimited) return;
   if (allocations_left == 0) {
     fault_struck = true;
+    if (--failures_left == 0) allocations_left = std::numeric_limits<std::int64_t>::max();
     fail_to_allocate(bytes);
   }
   --allocations_left;
@@ -103,8 +106,9 @@ void release_bytes(void* block) noexcept {
 
 void trim_memory() {}
 
-detail::AllocationFaults::AllocationFaults(std::int64_t successes) noexcept {
+detail::AllocationFaults::AllocationFaults(std::int64_t successes, std::int64_t failures) noexcept {
   fault_struck = false;
+  failures_left = failures;
   allocations_left = successes;
 }
 detail::AllocationFaults::~AllocationFaults() { allocations_left = unlimited; }
@@ -285,9 +289,10 @@ void trim_memory() {
   shrink_pool(0);
 }
 
-detail::AllocationFaults::AllocationFaults(std::int64_t successes) noexcept
+detail::AllocationFaults::AllocationFaults(std::int64_t successes, std::int64_t failures) noexcept
     : heap_(std::exchange(current_heap, &no_heap)) {
   fault_struck = false;
+  failures_left = failures;
   allocations_left = successes;
 }
 

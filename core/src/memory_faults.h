@@ -2,15 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace hypertape::detail {
 
-/// While alive, the calling thread's allocations succeed `successes` times and then fail like the system's.
-/// The thread's heap is set aside meanwhile, so that every allocation takes the slow path, where they are
-/// counted: without faults nothing is slower. May not be nested.
+/// While alive, the calling thread's allocations succeed `successes` times and then fail like the system's,
+/// `failures` times, after which they succeed again. The thread's heap is set aside meanwhile, so that every
+/// allocation takes the slow path, where they are counted: without faults nothing is slower. May not be
+/// nested.
 class AllocationFaults {
  public:
-  explicit AllocationFaults(std::int64_t successes) noexcept;
+  explicit AllocationFaults(std::int64_t successes,
+                            std::int64_t failures = std::numeric_limits<std::int64_t>::max()) noexcept;
   ~AllocationFaults();
   AllocationFaults(const AllocationFaults&) = delete;
   AllocationFaults& operator=(const AllocationFaults&) = delete;
