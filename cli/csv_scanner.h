@@ -4,7 +4,6 @@
 // Lines without anything but spaces and tabs, and a UTF-8 byte-order mark, are skipped.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -42,7 +41,7 @@ class CsvScanner {
   void append(char c);
 
   ByteReader& file_;
-  std::array<char, 1 << 16> block_;
+  std::vector<char> block_ = std::vector<char>(1 << 16);
   std::size_t position_ = 0;
   std::size_t size_ = 0;
   std::int64_t line_ = 1;  // of the cursor

@@ -4,12 +4,12 @@
 // before the end is reported, and nothing may follow the last one.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace hypertape {
 
@@ -36,7 +36,7 @@ class GzipStream {
   int descriptor_;
   std::string path_;
   std::unique_ptr<Inflate> inflate_;
-  std::array<char, 1 << 16> input_;
+  std::vector<char> input_ = std::vector<char>(1 << 16);
   std::uint64_t taken_ = 0;  // bytes read from the file
   std::uint64_t member_start_ = 0;
   std::int64_t member_ = 1;

@@ -103,13 +103,13 @@ std::optional<std::string> TuneFolder::state() const {
     refuse_reading(errno);
   }
   std::string bytes;
-  char part[1 << 16];
+  std::vector<char> part(1 << 16);
   while (true) {
-    const ssize_t got = ::read(file.get(), part, sizeof part);
+    const ssize_t got = ::read(file.get(), part.data(), part.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) refuse_reading(errno);
     if (got == 0) return bytes;
-    bytes.append(part, static_cast<std::size_t>(got));
+    bytes.append(part.data(), static_cast<std::size_t>(got));
   }
 }
 

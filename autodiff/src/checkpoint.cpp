@@ -46,12 +46,12 @@ class Nesting {
  public:
   Nesting() {
     constexpr int always = 4;
-    constexpr std::size_t reserve = std::size_t{64} << 10;
+    constexpr std::size_t reserve = std::size_t{64} << 10;  // twice what the longest operation needs
     if (++depth_ <= always) return;
     const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
     const StackBounds& stack = bounds();
     if (stack.size == 0 ? depth_ <= most_without_bounds
-                        : here > stack.low + std::min(reserve, stack.size / 2))
+                        : here > stack.low + std::min(reserve, stack.size / 3))
       return;
     const int depth = depth_--;
     fail("checkpoint", depth, " functions are being run inside each other, and the stack of ",

@@ -13,6 +13,16 @@ constexpr int max_operands = ElementwiseCall::max_inputs + 2;
 constexpr std::int64_t block = 256;
 // The same for several short rows, some of which are copied.
 constexpr std::int64_t tile_size = 512;
+// All gathered pieces of one call together: threads may have small stacks. Pieces are smaller where many
+// operands are gathered.
+template <class T>
+constexpr std::int64_t gathered_size = 8192 / sizeof(T);
+
+// The elements of each of so many operands' pieces, whole cache lines.
+template <class T>
+std::int64_t piece_of(std::int64_t most, int operands) {
+  return operands == 0 ? most : std::min(most, gathered_size<T> / operands / line_of<T> * line_of<T>);
+}
 
 template <class T>
 void gather(const T* source, std::int64_t stride, std::int64_t count, T* target) {
@@ -42,7 +52,7 @@ template <class T>
 struct RowOperand {
   const T* data;
   std::int64_t step, row_step;
-  alignas(64) T tile[tile_size];
+  T* tile;
 
   // `rows` rows of `count` elements from a column on, in one run of memory: in place where they are one, else
   // copied. What all rows share is copied once and stays.
@@ -83,6 +93,8 @@ std::int64_t rows_in_tile(std::int64_t elements, std::int64_t length) {
 template <class T>
 class WholeRows {
  public:
+  /// Tiles of so many elements at most.
+  explicit WholeRows(std::int64_t tile) : tile_(std::min(tile, block)) {}
   /// False where an operand is something else; `length` elements each.
   bool add(RowOperand<T>& operand, std::int64_t row, std::int64_t rows, std::int64_t length,
            std::int64_t& kept) {
@@ -106,7 +118,8 @@ class WholeRows {
   }
 
  private:
-  static std::int64_t height(std::int64_t length) { return rows_in_tile<T>(block, length); }
+  std::int64_t height(std::int64_t length) const { return rows_in_tile<T>(tile_, length); }
+  std::int64_t tile_;
   int count_ = 0;
   const T* first_[ElementwiseCall::max_inputs];
   std::int64_t row_steps_[ElementwiseCall::max_inputs];
@@ -120,9 +133,23 @@ void run_rows(const ElementwiseCall& call, ElementwiseLoop loop, const StridedWa
   const int inner = walk.rank - 1;
   const auto column_axis = static_cast<std::size_t>(inner), row_axis = static_cast<std::size_t>(inner - 1);
   const std::int64_t length = walk.extents[column_axis], group = walk.extents[row_axis];
-  const std::int64_t width = std::min(length, tile_size), height = rows_in_tile<T>(tile_size, length);
-  const bool whole = width == length;
   std::array<RowOperand<T>, ElementwiseCall::max_inputs> operands;
+  int gathered = 0;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(call.input_count); ++k) {
+    operands[k].step = walk.strides[k][column_axis];
+    operands[k].row_step = walk.strides[k][row_axis];
+    gathered +=
+        static_cast<int>(operands[k].step != 1 || operands[k].row_step != length);  // others lie in place
+  }
+  const std::int64_t tile = piece_of<T>(tile_size, gathered);
+  const std::int64_t width = std::min(length, tile), height = rows_in_tile<T>(tile, length);
+  const bool whole = width == length;
+  alignas(64) T tiles[gathered_size<T>];
+  T* next_tile = tiles;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(call.input_count); ++k) {
+    operands[k].tile = next_tile;
+    if (operands[k].step != 1 || operands[k].row_step != length) next_tile += tile;
+  }
   for (std::int64_t row = first; row < last;) {
     const std::array<std::int64_t, max_operands> at = walk.offsets_at(inner - 1, row / group);
     const std::int64_t begin = row % group, end = std::min(group, begin + (last - row));
@@ -130,10 +157,8 @@ void run_rows(const ElementwiseCall& call, ElementwiseLoop loop, const StridedWa
     for (int k = 0; k < call.input_count; ++k) {
       const auto operand = static_cast<std::size_t>(k);
       operands[operand].data = base[operand] + at[operand];
-      operands[operand].step = walk.strides[operand][column_axis];
-      operands[operand].row_step = walk.strides[operand][row_axis];
     }
-    WholeRows<T> whole_rows;
+    WholeRows<T> whole_rows(tile);
     bool simple = whole;
     for (std::size_t k = 0; simple && k < static_cast<std::size_t>(call.input_count); ++k)
       simple = whole_rows.add(operands[k], begin, end - begin, length, kept[k]);
@@ -190,31 +215,36 @@ void run_strided(const ElementwiseCall& call, ElementwiseLoop loop) {
   const int inner = walk.rank - 1;
   const std::int64_t length = walk.rank ? walk.extents[static_cast<std::size_t>(inner)] : 1;
   std::array<std::int64_t, max_operands> inner_step{};
-  bool unit = true;
+  int gathered = 0;
   for (std::size_t k = 0; k < static_cast<std::size_t>(operands); ++k) {
     inner_step[k] = walk.rank ? walk.strides[k][static_cast<std::size_t>(inner)] : 1;
-    unit &= inner_step[k] == 1;
+    gathered += static_cast<int>(inner_step[k] != 1);
   }
+  const std::int64_t piece = piece_of<T>(block, gathered);
 
   const Sharing sharing = Sharing::of(sizeof(T), call.kernel.cost);
   const std::int64_t grain = sharing.piece(length);
   const auto run_row = [&](const std::array<std::int64_t, max_operands>& offset) {
-    const auto run_piece = [&](std::int64_t first, std::int64_t last) {
+    // Not inlined: run_rows below has pieces of its own, and they would add up.
+    const auto run_piece = [&](std::int64_t first, std::int64_t last) __attribute__((noinline)) {
       const void* in[max_operands];
       void* out[2] = {};
-      alignas(64) T pieces[ElementwiseCall::max_inputs][block];
-      const std::int64_t width = unit ? last - first : std::min(block, last - first);
+      alignas(64) T pieces[gathered_size<T>];
+      const std::int64_t width = gathered == 0 ? last - first : std::min(piece, last - first);
       for (std::int64_t begin = first; begin < last; begin += width) {
         const std::int64_t count = std::min(width, last - begin);
+        T* next = pieces;
         for (int k = 0; k < call.input_count; ++k) {
           const auto operand = static_cast<std::size_t>(k);
           const std::int64_t step = inner_step[operand];
           const T* source = base[operand] + offset[operand] + begin * step;
-          if (step == 0 && begin == first)
-            std::fill_n(pieces[k], count, *source);  // stays for all blocks
-          else if (step > 1 || step < 0)
-            gather(source, step, count, pieces[k]);
-          in[k] = step == 1 ? source : pieces[k];
+          in[k] = step == 1 ? source : next;
+          if (step == 1) continue;
+          if (step != 0)
+            gather(source, step, count, next);
+          else if (begin == first)
+            std::fill_n(next, count, *source);  // stays for all blocks
+          next += piece;
         }
         for (int k = 0; k < call.output_count; ++k) {
           const auto operand = static_cast<std::size_t>(call.input_count + k);

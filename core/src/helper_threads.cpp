@@ -4,22 +4,28 @@
 //                       `-----------------------^    taken back
 //
 // and from free to stopped when the process ends. Only offered -> at_work and at_work -> done are the
-// helper's. After its work a helper keeps looking for more for a while (`patience`): a call then costs 0.4
-// us. When it sleeps, waking it takes 10 us of the caller and 60 to 130 us until it is there (virtual
-// machine, Linux 6.18). So small calls wake it only when they have gone on for `worth_waking`: a small net
-// that is used now and then never pays for waking, nor does it keep other CPUs busy.
+// helper's, and free -> taken -> free where it ends by itself, having slept for `retirement`: a process whose
+// main thread has called pthread_exit ends with its last thread, which no helper may be. After its work a
+// helper keeps looking for more for a while (`patience`): a call then costs 0.4 us. When it sleeps, waking it
+// takes 10 us of the caller and 60 to 130 us until it is there (virtual machine, Linux 6.18). So small calls
+// wake it only when they have gone on for `worth_waking`: a small net that is used now and then never pays
+// for waking, nor does it keep other CPUs busy.
 #include "helper_threads.h"
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cfenv>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <thread>
 
 namespace hypertape::detail {
@@ -31,6 +37,11 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto patience = std::chrono::microseconds(300);
 constexpr auto worth_waking = std::chrono::microseconds(20);
+constexpr auto retirement = std::chrono::seconds(1);
+// What `ulimit -s` says may be too little, or more than many threads can have. The library needs less than 64
+// KiB; what remains is for static thread-local storage, which glibc takes from it, and bodies that users give
+// to parallel_chunks.
+constexpr std::size_t helper_stack = std::size_t{1} << 20;
 
 // Since when this thread's small calls have found their helpers asleep, without pauses.
 struct Alone {
@@ -111,7 +122,9 @@ struct alignas(64) Helper {
   void wake() noexcept;
   void release() noexcept;
   void live() noexcept;
-  void await_offer() noexcept;
+  bool await_offer() noexcept;
+  bool sleep(std::uint32_t before_sleep) noexcept;
+  bool retire() noexcept;
 };
 
 namespace {
@@ -179,13 +192,18 @@ bool Helper::make(int caller_cpu) noexcept {
     };
     return pthread_create(&thread, attributes, run, this) == 0;
   };
-  pthread_attr_t attributes;
-  if (CPU_COUNT(&mask) > 0 && pthread_attr_init(&attributes) == 0) {
-    pthread_attr_setaffinity_np(&attributes, sizeof mask, &mask);
-    made = create(&attributes);
+  const auto create_on = [&create](const cpu_set_t* cpus) {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    if (cpus != nullptr) pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
+    const bool good = pthread_attr_setstacksize(&attributes, helper_stack) == 0 && create(&attributes);
     pthread_attr_destroy(&attributes);
-  }
-  if (!made && (made = create(nullptr))) {  // the process may have been confined to fewer CPUs since
+    return good;
+  };
+  made = CPU_COUNT(&mask) > 0 && create_on(&mask);
+  // The process may have been confined to fewer CPUs since; or has more thread-local storage than that stack
+  // holds.
+  if (!made && (made = create_on(nullptr) || create(nullptr))) {
     pthread_getaffinity_np(thread, sizeof mask, &mask);
     kept_off = -1;
   }
@@ -226,7 +244,7 @@ bool Helper::offer(SharedWork& its_work, int its_share, int caller_cpu) noexcept
 void Helper::wake() noexcept {
   if (!asleep.exchange(false, std::memory_order_seq_cst)) return;
   wakings.fetch_add(1, std::memory_order_seq_cst);
-  wakings.notify_one();
+  syscall(SYS_futex, &wakings, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
 void Helper::release() noexcept {
@@ -249,7 +267,7 @@ void Helper::release() noexcept {
 void Helper::live() noexcept {
   id.store(gettid(), std::memory_order_relaxed);
   while (true) {
-    await_offer();
+    if (!await_offer() && retire()) return;
     std::uint32_t now = offered;
     if (state.compare_exchange_strong(now, at_work, std::memory_order_acquire)) {
       cpu.store(sched_getcpu(), std::memory_order_relaxed);
@@ -262,7 +280,8 @@ void Helper::live() noexcept {
   }
 }
 
-void Helper::await_offer() noexcept {
+// False when it has slept long enough to end.
+bool Helper::await_offer() noexcept {
   const auto nothing = [](std::uint32_t now) { return now != offered && now != stopped; };
   Clock::time_point since = Clock::now();
   for (int i = 1; nothing(state.load(std::memory_order_relaxed)); ++i) {
@@ -272,10 +291,36 @@ void Helper::await_offer() noexcept {
     if (Clock::now() - since < patience) continue;
     const std::uint32_t before_sleep = wakings.load(std::memory_order_seq_cst);
     asleep.store(true, std::memory_order_seq_cst);
-    if (nothing(state.load(std::memory_order_seq_cst))) wakings.wait(before_sleep, std::memory_order_seq_cst);
+    const bool woken = !nothing(state.load(std::memory_order_seq_cst)) || sleep(before_sleep);
     asleep.store(false, std::memory_order_seq_cst);
+    if (!woken) return false;
     since = Clock::now();  // who came too late may be in time for the next
   }
+  return true;
+}
+
+// Until it is woken; false when nobody has for the time of retirement. std::atomic waits without limit only.
+bool Helper::sleep(std::uint32_t before_sleep) noexcept {
+  static_assert(sizeof wakings == 4 && decltype(wakings)::is_always_lock_free);
+  const timespec limit = {std::chrono::seconds(retirement).count(), 0};
+  while (wakings.load(std::memory_order_seq_cst) == before_sleep) {
+    const long code = syscall(SYS_futex, &wakings, FUTEX_WAIT_PRIVATE, before_sleep, &limit, nullptr, 0);
+    if (code != 0 && errno == ETIMEDOUT) return false;
+  }
+  return true;
+}
+
+// Gives its place back, for which another thread is made when there is work. False if somebody has taken it,
+// or ends it.
+bool Helper::retire() noexcept {
+  std::uint32_t now = free;
+  if (!state.compare_exchange_strong(now, taken, std::memory_order_acquire)) return false;
+  pthread_detach(pthread_self());
+  made = false;
+  id.store(0, std::memory_order_relaxed);
+  cpu.store(-1, std::memory_order_relaxed);
+  state.store(free, std::memory_order_release);
+  return true;
 }
 
 const cpu_set_t& usable_cpus() noexcept {

@@ -17,7 +17,7 @@
 namespace hypertape {
 namespace {
 
-constexpr int max_shares = detail::most_helpers + 1;
+constexpr int most_threads = detail::most_helpers + 1;
 
 int default_threads() noexcept {
   int quota = 0;
@@ -52,8 +52,8 @@ struct alignas(64) Share {
 
 class Job final : public detail::SharedWork {
  public:
-  Job(detail::Crew& crew, std::int64_t chunks, Share* storage, detail::ChunkBody body) noexcept
-      : crew_(crew), count_(crew.size()), shares_(storage), body_(body) {
+  Job(detail::Crew& crew, std::int64_t chunks, Share* storage, int count, detail::ChunkBody body) noexcept
+      : crew_(crew), count_(count), shares_(storage), body_(body) {
     for (int s = 0; s < count_; ++s) {
       shares_[s].next.store(chunks * s / count_, std::memory_order_relaxed);
       shares_[s].end = chunks * (s + 1) / count_;
@@ -102,7 +102,7 @@ class Job final : public detail::SharedWork {
 }  // namespace
 
 int available_cpus() noexcept {
-  static const int cpus = std::clamp(CPU_COUNT(&detail::usable_cpus()), 1, max_shares);
+  static const int cpus = std::clamp(CPU_COUNT(&detail::usable_cpus()), 1, most_threads);
   return cpus;
 }
 
@@ -125,24 +125,18 @@ void run_chunks(std::int64_t chunks, ChunkBody body, CallSize call) {
     return;
   }
   Crew crew(wanted);
-  const int shares = crew.size();
-  if (shares == 1) {
+  if (crew.size() == 1) {
     const InsideChunk inside;
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) body.call(body.object, chunk);
     return;
   }
-  constexpr int usual = 16;
-  if (shares <= usual) {
-    Share storage[usual];
-    Job job(crew, chunks, storage, body);
-    crew.run(job, call);
-    job.rethrow();
-  } else {
-    Share storage[max_shares];
-    Job job(crew, chunks, storage, body);
-    crew.run(job, call);
-    job.rethrow();
-  }
+  // Threads beyond the shares begin in another's: shares for 256 threads would take 16 KiB of the caller's
+  // stack.
+  constexpr int most_shares = 48;
+  Share storage[most_shares];
+  Job job(crew, chunks, storage, std::min(crew.size(), most_shares), body);
+  crew.run(job, call);
+  job.rethrow();
 }
 
 }  // namespace detail
