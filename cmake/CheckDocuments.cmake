@@ -1,0 +1,43 @@
+# cmake -DSOURCE=<root> -DDOCUMENTS=<documents, from root> -P CheckDocuments.cmake
+#
+# Fails where a document links to a file that does not exist, or names a preset or target that does not.
+
+file(READ "${SOURCE}/CMakePresets.json" presets)
+file(GLOB_RECURSE builds "${SOURCE}/cmake/*.cmake" "${SOURCE}/*/CMakeLists.txt")
+list(FILTER builds EXCLUDE REGEX "/build/")
+set(build_text "")
+foreach(file IN LISTS builds)
+  file(READ "${file}" text)
+  string(APPEND build_text "${text}")
+endforeach()
+
+foreach(document IN LISTS DOCUMENTS)
+  file(READ "${SOURCE}/${document}" text)
+  get_filename_component(folder "${SOURCE}/${document}" DIRECTORY)
+  # Brackets and semicolons mean something in lists of CMake: only what is looked for goes into one.
+  string(REPLACE "[" "(" text "${text}")
+  string(REPLACE "]" "}" text "${text}")
+  string(REPLACE ";" "," text "${text}")
+  string(REGEX MATCHALL "}\\([^)# \n]+" links "${text}")
+  foreach(link IN LISTS links)
+    string(SUBSTRING "${link}" 2 -1 link)
+    # A lambda looks like a link to `const`.
+    if(link MATCHES "[./]" AND NOT link MATCHES "^[a-z]+:" AND NOT EXISTS "${folder}/${link}")
+      message(SEND_ERROR "${document} links to ${link}, which does not exist")
+    endif()
+  endforeach()
+  string(REGEX MATCHALL "--preset [a-z0-9_]+" names "${text}")
+  foreach(name IN LISTS names)
+    string(REPLACE "--preset " "" name "${name}")
+    if(NOT presets MATCHES "\"name\": \"${name}\"")
+      message(SEND_ERROR "${document} names the preset ${name}, which does not exist")
+    endif()
+  endforeach()
+  string(REGEX MATCHALL "--target [a-z0-9_]+" names "${text}")
+  foreach(name IN LISTS names)
+    string(REPLACE "--target " "" name "${name}")
+    if(NOT build_text MATCHES "add_(executable|library|custom_target)\\([ \n]*${name}[ \n)]")
+      message(SEND_ERROR "${document} names the target ${name}, which does not exist")
+    endif()
+  endforeach()
+endforeach()

@@ -1,0 +1,28 @@
+// What the documents' pieces of C++ take for granted: includes, names, and variables that the text around
+// them speaks of.
+#pragma once
+
+#include <hypertape/hypertape.h>
+
+#include <iostream>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace ht = hypertape;
+namespace bl = hypertape::bilevel;
+
+struct Table {
+  explicit Table(std::int64_t rows);
+  std::vector<double> cells;
+};
+
+extern const ht::Tensor x, v, c, labels;
+extern const ht::NamedTensors h;
+extern const ht::nn::Mlp net;
+extern const std::int64_t rows, pitch;
+extern const bl::Problem problem;
+extern const bl::OuterLoss validation_loss;
+ht::NamedTensors init(const ht::NamedTensors& h);
+ht::Tensor f(const ht::NamedTensors& w, const ht::NamedTensors& h, const bl::StepContext& context);
+ht::Tensor F(const ht::NamedTensors& w, const ht::NamedTensors& h, const bl::StepContext& context);
