@@ -1,13 +1,18 @@
-// Collects the C++ of the documents: every block that begins with ```cpp. Programs, which have a main, go to
-// one source and are run; all else goes to another, each piece into a function of its own, and is compiled
-// after usual.h. Errors name the document's file and line.
+// Collects the C++ of the documents, every block that begins with ```cpp, and of a header's first comment
+// what is indented by five spaces. Programs, which have a main, go to one source and are run; all else goes
+// to another, each piece into a function of its own, and is compiled after usual.h. Errors name the
+// document's file and line.
 //
-//   hypertape_extract_snippets <root> <folder for fragments.cpp and programs.cpp> <document, from root>...
+//   hypertape_extract_snippets <root> <folder for fragments.cpp and programs.cpp> <documents and headers,
+//   from root>...
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -48,6 +53,22 @@ void add_snippets(const fs::path& root, const std::string& document, std::vector
     }
   }
   if (inside) throw std::runtime_error(document + ": the last block is not closed");
+}
+
+// Names of the library are not qualified there.
+void add_comment(const fs::path& root, const std::string& header, std::vector<Snippet>& snippets) {
+  std::ifstream file(root / header);
+  if (!file) throw std::runtime_error(header + " cannot be read");
+  bool inside = false;
+  int number = 0;
+  for (std::string line; std::getline(file, line) && line.starts_with("//");) {
+    ++number;
+    const bool indented = line.starts_with("//     ");
+    if (indented && !inside && line[7] != ' ')
+      snippets.push_back({header, name_of(header, number), "using namespace hypertape;\n", number - 1});
+    inside = indented && (inside || line[7] != ' ');
+    if (inside) snippets.back().text += line.substr(2) + '\n';
+  }
 }
 
 std::string place(const Snippet& snippet) {
@@ -97,7 +118,12 @@ void write_sources(const fs::path& folder, const std::vector<Snippet>& snippets)
 int main(int argc, char** argv) try {
   if (argc < 4) throw std::runtime_error("root, folder and documents?");
   std::vector<Snippet> snippets;
-  for (int i = 3; i < argc; ++i) add_snippets(argv[1], argv[i], snippets);
+  for (int i = 3; i < argc; ++i) {
+    if (std::string_view(argv[i]).ends_with(".h"))
+      add_comment(argv[1], argv[i], snippets);
+    else
+      add_snippets(argv[1], argv[i], snippets);
+  }
   write_sources(argv[2], snippets);
 } catch (const std::exception& error) {
   std::cerr << error.what() << '\n';

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace ht = hypertape;
@@ -17,12 +18,21 @@ struct Table {
   std::vector<double> cells;
 };
 
-extern const ht::Tensor x, v, c, labels;
+extern const ht::Tensor x, v, w, c, labels;
+extern const ht::TensorList b, parameters;
 extern const ht::NamedTensors h;
 extern const ht::nn::Mlp net;
 extern const std::int64_t rows, pitch;
 extern const bl::Problem problem;
+extern const bl::JointProblem joint;
 extern const bl::OuterLoss validation_loss;
 ht::NamedTensors init(const ht::NamedTensors& h);
-ht::Tensor f(const ht::NamedTensors& w, const ht::NamedTensors& h, const bl::StepContext& context);
-ht::Tensor F(const ht::NamedTensors& w, const ht::NamedTensors& h, const bl::StepContext& context);
+
+// A function of one tensor or of several, and a loss of a run.
+struct Function {
+  ht::Tensor operator()(const ht::Tensor& x) const;
+  ht::Tensor operator()(const ht::TensorList& x) const;
+  ht::Tensor operator()(const ht::NamedTensors& w, const ht::NamedTensors& h,
+                        const bl::StepContext& context) const;
+};
+extern const Function f, F, loss;

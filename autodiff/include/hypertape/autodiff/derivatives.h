@@ -3,8 +3,8 @@
 //     auto [value, g] = value_and_grad(loss, w);      // loss: Tensor -> Tensor of one element
 //     auto hv = hvp(loss, w, v);                      // forward over reverse
 //     auto [y, pullback] = vjp(f, x);                 // pullback(u) = J' u, as often as wanted
-//     auto [y, ydot] = jvp(f, x, v);                  // ydot = J v
-//     auto [y, linear] = linearize(f, x);             // linear(v) = J v, the primal paid once
+//     auto [z, zdot] = jvp(f, x, v);                  // zdot = J v
+//     auto [u, linear] = linearize(f, x);             // linear(v) = J v, the primal paid once
 //
 // The argument is a Tensor or a TensorList; f takes it by const reference and returns a Tensor or a
 // TensorList. All of them nest in any way and to any depth, and f may use outer variables that are being

@@ -2,9 +2,9 @@
 // instead of a training run and a linear solve per hypergradient.
 //
 //     bilevel::JointAlgorithm algorithm = bilevel::soba({.inner_rate = 0.1, .outer_rate = 0.01});
-//     bilevel::JointState state = algorithm.init(problem, h);
-//     for (int t = 0; t < 1000; ++t) state = algorithm.step(problem, state);
-//     state.hyperparameters                                         // learned
+//     bilevel::JointState state = algorithm.init(joint, h);
+//     for (int t = 0; t < 1000; ++t) state = algorithm.step(joint, state);
+//     auto learned = state.hyperparameters;
 //
 // A step is a pure function of problem and state: minibatches and noise replay from (seed, step), and a run
 // goes on from any stored state with the same bits.

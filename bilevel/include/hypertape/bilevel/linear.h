@@ -1,8 +1,8 @@
 // Linear systems with an operator that is only applied, never formed: what implicit hypergradients solve.
 //
-//     auto hessian = bilevel::hessian_operator(loss, w);            // the primal is paid once
+//     auto hessian = bilevel::hessian_operator(loss, {w});          // the primal is paid once
 //     auto solution = bilevel::conjugate_gradient(hessian, b);
-//     if (solution.status != bilevel::LinearStatus::converged) ...  // solution.residuals: how far it got
+//     bool good = solution.status == bilevel::LinearStatus::converged;  // solution.residuals: how far it got
 //
 // Vectors are lists of tensors of one dtype; residuals are |b - A x| / |b| (with damping, of the damped
 // system). A tolerance below 16 roundings of the dtype counts as that. Where rounding ends all progress

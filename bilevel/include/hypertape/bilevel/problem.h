@@ -1,7 +1,7 @@
 // A training run as pure functions, and the ways to differentiate through it.
 //
 //     bilevel::Problem problem{
-//         .init = ..., .loss = ..., .step = optim::sgd({.rate = "rates"}), .steps = 1000};
+//         .init = init, .loss = f, .step = optim::sgd({.rate = "rates"}), .steps = 1000};
 //     auto w = bilevel::solve(problem, h, bilevel::Unrolled{}).parameters;  // differentiable in h
 //     auto result = bilevel::hypergradient(problem, validation_loss, h, bilevel::Reversible{});
 //

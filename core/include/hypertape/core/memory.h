@@ -7,7 +7,7 @@
 //
 //     PeakScope scope;
 //     auto gradient = grad(loss, parameters);
-//     report(scope.peak_bytes());  // most that was live at once inside, above the level before
+//     auto peak = scope.peak_bytes();  // most that was live at once inside, above the level before
 //
 // A block counts as its size class: multiples of 16 bytes up to 64, of 64 up to 512, then eight classes to
 // each doubling, so above 512 bytes at most 12.5 % more than asked for.
