@@ -191,3 +191,35 @@ TEST_CASE("bilevel: a run of no step is refused by every method with the same wo
   for (const bl::Estimator& method : methods)
     CHECK(contains(thrown([&] { problem.by(method); }), "[hypergradient] steps is 0; at least 1 is needed"));
 }
+
+TEST_CASE("bilevel: an initial velocity that is none is refused by every method") {
+  Case problem = shrinking({0.5, 0.25, 1.5}, 0.2);
+  std::vector<bl::Estimator> methods = methods_of_the_run();
+  methods.push_back(bl::Reversible{});
+  problem.problem.step = ht::optim::sgd({.rate = 0.2, .momentum = 0.5});
+  for (const bl::Estimator& method : methods) {
+    CAPTURE(method.name());
+    const auto refuses = [&](const TensorList& velocity, const std::string& what) {
+      problem.problem.initial_buffers = [&](const NamedTensors&, const NamedTensors&) { return velocity; };
+      const std::string text = thrown([&] { problem.by(method); });
+      CAPTURE(text);
+      CHECK(contains(text, what));
+    };
+    const Tensor a = Tensor::zeros({2});
+    const bool undoes = method.name() == "reversible";
+    refuses({a, Tensor::zeros({7})},
+            undoes
+                ? "[reversible] the initial velocity of 'b' is float64 (7), but the parameter is float64 (1)"
+                : "[sgd] buffer 1 is float64 (7), but parameter 1 is float64 (1)");
+    refuses({a, Tensor::zeros({1}, ht::Dtype::float32)}, "is float32 (1), but ");
+    refuses({a}, undoes ? "[reversible] needs one velocity per parameter tensor, but there are 1"
+                        : "[sgd] 1 buffers for 2 parameter tensors");
+    refuses({a, a, a}, undoes ? "but there are 3 buffers for 2" : "[sgd] 3 buffers for 2 parameter tensors");
+    refuses({}, undoes ? "but there are 0 buffers for 2" : "[sgd] 0 buffers for 2 parameter tensors");
+    refuses({a, Tensor()}, "[hypergradient] one of the initial buffers is absent");
+    problem.problem.initial_buffers = [](const NamedTensors&, const NamedTensors&) -> TensorList {
+      ht::fail("draw", "no velocity");
+    };
+    CHECK(thrown([&] { problem.by(method); }) == "[draw] no velocity (in initial_buffers)");
+  }
+}

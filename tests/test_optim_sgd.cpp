@@ -267,3 +267,50 @@ TEST_CASE("optim: gradient_cotangent is the update's pullback to the gradient") 
     }
   }
 }
+
+TEST_CASE("optim: a state or gradients of another form are refused by every step, and named") {
+  const TensorList w = {Tensor::ones({2}), Tensor::ones({3})},
+                   narrow = {w[0], Tensor::ones({3}, ht::Dtype::float32)};
+  const NamedTensors h;
+  SgdOptions nesterov;
+  nesterov.nesterov = true;
+  for (const Step& step : {ht::optim::sgd(), ht::optim::sgd(nesterov), ht::optim::adam()}) {
+    CAPTURE(step.name);
+    const TensorList buffers = step.initial_buffers(w);
+    const auto refuses = [&](const TensorList& with, const TensorList& gradients, const std::string& what) {
+      const std::string text = thrown([&] { step.update({w, with}, gradients, h); });
+      CAPTURE(text);
+      CHECK(text.starts_with('[' + step.name.substr(0, step.name.find(' ')) + "] " + what));
+    };
+    const auto changed = [&](std::size_t i, const Tensor& x) {
+      TensorList list = buffers;
+      list[i] = x;
+      return list;
+    };
+    CHECK(thrown([&] { step.update({w, buffers}, w, h); }) == "nothing thrown");
+    TensorList fewer = buffers, more = buffers;
+    fewer.pop_back();
+    more.push_back(Tensor::scalar(0.0));
+    const std::string needed =
+        " buffers for 2 parameter tensors; there must be " + std::to_string(buffers.size());
+    refuses({}, w, "0" + needed);
+    refuses(fewer, w, std::to_string(fewer.size()) + needed);
+    refuses(more, w, std::to_string(more.size()) + needed);
+    refuses(changed(0, Tensor()), w, "buffer 0 is absent");
+    refuses(changed(0, Tensor::zeros({1})), w, "buffer 0 is float64 (1), but parameter 0 is float64 (2)");
+    refuses(changed(1, Tensor::zeros({3}, ht::Dtype::float32)), w,
+            "buffer 1 is float32 (3), but parameter 1 is float64 (3)");
+    refuses(buffers, {w[0]}, "1 gradients for 2 parameter tensors");
+    refuses(buffers, {w[0], w[1], w[1]}, "3 gradients for 2 parameter tensors");
+    refuses(buffers, {w[0], Tensor()}, "gradient 1 is absent");
+    refuses(buffers, {w[0], w[0]}, "gradient 1 is float64 (2), but parameter 1 is float64 (3)");
+    refuses(buffers, narrow, "gradient 1 is float32 (3), but parameter 1 is float64 (3)");
+    if (step.name == "adam") refuses(changed(4, Tensor::zeros({2})), w, "buffer 4 must be a scalar");
+    CHECK(contains(thrown([&] { step.update({{w[0], Tensor()}, buffers}, w, h); }), "parameter 1 is absent"));
+    if (step.gradient_cotangent)
+      CHECK(contains(thrown([&] {
+                       step.gradient_cotangent({w, {w[0]}}, h);
+                     }),
+                     "[sgd] 1 buffers for 2 param"));
+  }
+}

@@ -98,9 +98,7 @@ bool step_plainly(const Numbers& at, Tensor& w, Tensor& first, Tensor& second, T
 
 State update(const AdamOptions& options, State state, TensorList gradients, const NamedTensors& h) {
   const Buffers at(state.parameters.size());
-  if (state.buffers.size() != at.size())
-    fail("adam", state.buffers.size(), " buffers for ", at.count, " parameter tensors; there must be ",
-         at.size());
+  detail::require_state("adam", state, gradients, 2, at.size());
   const Dtype dtype = common_dtype(state.parameters);
   const auto scalar = [&](const char* what, const Setting& setting) {
     return detail::scalar_of("adam", what, setting, h).as(dtype);

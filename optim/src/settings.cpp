@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "checks.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 
@@ -52,6 +53,35 @@ std::vector<Value> per_parameter(const char* op, const char* what, const Setting
   for (std::size_t i = 0; i < parameters; ++i)
     values[i].tensor = elements[groups.empty() ? i : static_cast<std::size_t>(groups[i])];
   return values;
+}
+
+namespace {
+
+void require_like(const char* op, const char* what, std::size_t number, const Tensor& x, const Tensor& like,
+                  std::size_t parameter) {
+  if (!like.defined()) fail(op, "parameter ", parameter, " is absent");
+  if (!x.defined()) fail(op, what, ' ', number, " is absent");
+  if (x.dtype() != like.dtype() || !hypertape::detail::same_shape(*x.header(), *like.header()))
+    fail(op, what, ' ', number, " is ", x.dtype(), ' ', x.shape(), ", but parameter ", parameter, " is ",
+         like.dtype(), ' ', like.shape());
+}
+
+}  // namespace
+
+void require_state(const char* op, const State& state, const TensorList& gradients, std::size_t moments,
+                   std::size_t buffers) {
+  const std::size_t count = state.parameters.size();
+  if (state.buffers.size() != buffers)
+    fail(op, state.buffers.size(), " buffers for ", count, " parameter tensors; there must be ", buffers);
+  if (gradients.size() != count)
+    fail(op, gradients.size(), " gradients for ", count, " parameter tensors; there must be as many");
+  for (std::size_t i = 0; i < count; ++i)
+    require_like(op, "gradient", i, gradients[i], state.parameters[i], i);
+  for (std::size_t i = 0; i < moments * count; ++i)
+    require_like(op, "buffer", i, state.buffers[i], state.parameters[i % count], i % count);
+  for (std::size_t i = moments * count; i < buffers; ++i)
+    if (!state.buffers[i].defined() || state.buffers[i].rank() != 0)
+      fail(op, "buffer ", i, " must be a scalar");
 }
 
 bool is_absent(const Setting& setting) noexcept { return setting.name.empty() && setting.value == 0.0; }

@@ -29,6 +29,7 @@ Tensor dampened(const SgdOptions& options, const NamedTensors& h, const Value& m
 
 State update(const SgdOptions& options, State state, TensorList gradients, const NamedTensors& h) {
   const std::size_t count = state.parameters.size();
+  detail::require_state("sgd", state, gradients, 1, count);
   const std::vector<Value> rates = rates_of(options, h, count);
   const std::vector<Value> momenta = momenta_of(options, h, count);
   std::vector<Value> decays;
@@ -56,6 +57,9 @@ State update(const SgdOptions& options, State state, TensorList gradients, const
 // where v' counts times the momentum. All of that is independent of state and gradient.
 TensorList gradient_cotangent(const SgdOptions& options, const State& cotangent, const NamedTensors& h) {
   const std::size_t count = cotangent.parameters.size();
+  if (cotangent.buffers.size() != count)
+    fail("sgd", cotangent.buffers.size(), " buffers for ", count,
+         " parameter tensors; there must be as many");
   const std::vector<Value> rates = rates_of(options, h, count);
   const std::vector<Value> momenta = momenta_of(options, h, count);
   TensorList result(count);
