@@ -150,6 +150,7 @@ TEST_CASE("bilevel: integer hyperparameters are accepted by every method, and ha
     CHECK(found.gradients["shift"].item() == doctest::Approx(expected).epsilon(1e-12));
   }
   check(momentum.by(bl::Reversible{}));
+  check(problem.by(bl::Forward{1}));  // they do not count among the scalars
   CHECK(along_ones(problem).derivative == doctest::Approx(expected).epsilon(1e-12));
   CHECK(contains(
       thrown([&] { bl::directional_derivative(problem.problem, problem.outer, problem.h, problem.h); }),

@@ -304,6 +304,8 @@ TEST_CASE("optim: a state or gradients of another form are refused by every step
     refuses(buffers, {w[0], w[1], w[1]}, "3 gradients for 2 parameter tensors");
     refuses(buffers, {w[0], Tensor()}, "gradient 1 is absent");
     refuses(buffers, {w[0], w[0]}, "gradient 1 is float64 (2), but parameter 1 is float64 (3)");
+    refuses(buffers, {w[0], Tensor::ones({1, 3})},
+            "gradient 1 is float64 (1, 3), but parameter 1 is float64 (3)");
     refuses(buffers, narrow, "gradient 1 is float32 (3), but parameter 1 is float64 (3)");
     if (step.name == "adam") refuses(changed(4, Tensor::zeros({2})), w, "buffer 4 must be a scalar");
     CHECK(contains(thrown([&] { step.update({{w[0], Tensor()}, buffers}, w, h); }), "parameter 1 is absent"));

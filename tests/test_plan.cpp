@@ -110,6 +110,44 @@ TEST_CASE("plan: with thousands of steps, per-step hyperparameters and digit pla
   expect_all_predicted(problem, {{0}, {3, 2}}, true, promised);
 }
 
+TEST_CASE("plan: Adam with settings of groups and of steps, and few checkpoints") {
+  constexpr std::int64_t tensors = 3;
+  for (const std::int64_t size : {20, 700})
+    for (const std::int64_t steps : {10, 60})
+      for (const bool decoupled : {false, true}) {
+        CAPTURE(size);
+        CAPTURE(steps);
+        Case problem;
+        problem.problem.steps = steps;
+        problem.problem.per_step = {"rates", "beta1"};
+        problem.h = {{"rates", ht::Tensor::full({steps, 2}, 0.01)},
+                     {"beta1", ht::Tensor::full({steps}, 0.9)},
+                     {"decays", ht::Tensor::full({2}, 0.001)},
+                     {"start", ht::Tensor::scalar(0.7)}};
+        problem.problem.step = ht::optim::adam({.rate = "rates",
+                                                .beta1 = "beta1",
+                                                .weight_decay = "decays",
+                                                .decoupled = decoupled,
+                                                .rate_groups = {0, 1, 0}});
+        problem.problem.init = [=](const NamedTensors& h) {
+          NamedTensors w;
+          for (std::int64_t i = 0; i < tensors; ++i)
+            w.add("w" + std::to_string(i),
+                  h["start"] * ht::Tensor::full({size}, 1.0 + static_cast<double>(i)));
+          return w;
+        };
+        problem.problem.loss = [](const NamedTensors& w, const NamedTensors&, const StepContext&) {
+          ht::Tensor total = ht::Tensor::scalar(0.0);
+          for (const ht::Tensor& x : w.tensors()) total = total + ht::sum(ht::square(ht::tanh(x) - 0.3));
+          return total;
+        };
+        problem.outer = [](const NamedTensors& w, const NamedTensors&) {
+          return ht::sum(ht::square(w["w0"])) + ht::sum(w["w2"]);
+        };
+        expect_all_predicted(problem, {{1}, {2}, {3}}, false);
+      }
+}
+
 TEST_CASE("plan: an outer loss that needs more than a training step") {
   Case problem = digits({.sizes = {64, 8, 10}, .steps = 40, .batch = 10});
   problem.outer = [outer = problem.outer](const NamedTensors& w, const NamedTensors& h) {
@@ -227,7 +265,7 @@ TEST_CASE("plan: bad arguments and runs that cannot be measured are errors, and 
   wild.problem.loss = [](const NamedTensors& w, const NamedTensors&, const StepContext&) {
     return ht::sum(w.tensors().front()) / 0.0;
   };
-  CHECK(thrown([&] { planner_of(wild).plan(); }).starts_with("[train] the training loss is "));
+  CHECK(thrown([&] { planner_of(wild).plan(); }).starts_with("[plan] the training loss is "));
   CHECK(ht::memory_statistics().live_bytes == before);
 }
 

@@ -257,3 +257,57 @@ TEST_CASE("reversible: every way in which a point fails is a result, or says tha
   CHECK(result.status == ResultStatus::exact);
   CHECK(relative_error(result.gradients, large.by(Unrolled{}).gradients) < 1e-10);
 }
+
+TEST_CASE("reversible: an initial velocity of 1,024 and more has its room from the start") {
+  Case problem = Quadratic(4, Rule::momentum).problem();
+  const auto with_velocity = [&](double first) {
+    problem.problem.initial_buffers = [=](const NamedTensors& w, const NamedTensors&) {
+      TensorList velocities;
+      for (const Tensor& each : w.tensors()) velocities.push_back(Tensor::full(each.shape(), first));
+      return velocities;
+    };
+    return problem.by(Reversible{});
+  };
+  const Hypergradient large = with_velocity(5000.0);
+  CHECK(large.status == ResultStatus::exact);
+  CHECK(large.cost.gradients == 2 * 4);  // no step had to find it out
+  CHECK(relative_error(large.gradients, problem.by(Unrolled{}).gradients) < 1e-8);
+  const Hypergradient beyond = with_velocity(-0x1p40);
+  CHECK(beyond.status == ResultStatus::diverged);
+  CHECK(beyond.failed_step == 0);
+  CHECK(contains(beyond.message, "an initial velocity of '"));
+}
+
+TEST_CASE("reversible: a gradient that is not finite is named, with its parameter") {
+  Case problem = Quadratic(4, Rule::momentum).problem();
+  const std::string name = problem.by(Reversible{}).parameters.names()[1];
+  problem.problem.loss = [loss = problem.problem.loss, name](const NamedTensors& w, const NamedTensors& h,
+                                                             const ht::bilevel::StepContext& context) {
+    const Tensor plain = loss(w, h, context);
+    // 0 with an infinite slope.
+    return context.step < 2 ? plain : plain + ht::sum(ht::sqrt(w[name] - ht::stop_gradient(w[name])));
+  };
+  const Hypergradient result = problem.by(Reversible{});
+  CHECK(result.status == ResultStatus::diverged);
+  CHECK(result.failed_step == 2);
+  CHECK(contains(result.message, "the gradient of '" + name + "' is infinite or NaN"));
+}
+
+TEST_CASE("reversible: a step that leaves the range when it runs again did not replay") {
+  Case problem = Quadratic(4, Rule::momentum).problem();
+  const auto slope = std::make_shared<double>(0.0);
+  problem.problem.loss = [loss = problem.problem.loss, slope](const NamedTensors& w, const NamedTensors& h,
+                                                              const ht::bilevel::StepContext& context) {
+    const Tensor x = w.tensors()[0];
+    // The value is that of before, the gradient is not.
+    return loss(w, h, context) + *slope * ht::sum(x - ht::stop_gradient(x));
+  };
+  auto [end, pullback] = ht::vjp(
+      [&](const TensorList& h) {
+        return ht::bilevel::solve(problem.problem, problem.h.with(h), Reversible{}).parameters.tensors();
+      },
+      problem.h.tensors());
+  pullback(end);
+  *slope = 1e7;
+  CHECK(contains(thrown([&] { pullback(end); }), "did not replay"));
+}

@@ -57,13 +57,24 @@ std::vector<Value> per_parameter(const char* op, const char* what, const Setting
 
 namespace {
 
+// Whether operations take x for a tensor of that form.
+bool broadcasts_to(const hypertape::detail::Header& x, const hypertape::detail::Header& like) noexcept {
+  if (x.rank > like.rank) return false;
+  const std::int64_t* extents = like.extents() + (like.rank - x.rank);
+  for (int axis = 0; axis < x.rank; ++axis)
+    if (x.extents()[axis] != 1 && x.extents()[axis] != extents[axis]) return false;
+  return true;
+}
+
 void require_like(const char* op, const char* what, std::size_t number, const Tensor& x, const Tensor& like,
-                  std::size_t parameter) {
+                  std::size_t parameter, bool may_broadcast = false) {
   if (!like.defined()) fail(op, "parameter ", parameter, " is absent");
   if (!x.defined()) fail(op, what, ' ', number, " is absent");
-  if (x.dtype() != like.dtype() || !hypertape::detail::same_shape(*x.header(), *like.header()))
-    fail(op, what, ' ', number, " is ", x.dtype(), ' ', x.shape(), ", but parameter ", parameter, " is ",
-         like.dtype(), ' ', like.shape());
+  const hypertape::detail::Header &a = *x.header(), &b = *like.header();
+  if (a.dtype == b.dtype && (may_broadcast ? broadcasts_to(a, b) : hypertape::detail::same_shape(a, b)))
+    return;
+  fail(op, what, ' ', number, " is ", x.dtype(), ' ', x.shape(), ", but parameter ", parameter, " is ",
+       like.dtype(), ' ', like.shape());
 }
 
 }  // namespace
@@ -76,7 +87,7 @@ void require_state(const char* op, const State& state, const TensorList& gradien
   if (gradients.size() != count)
     fail(op, gradients.size(), " gradients for ", count, " parameter tensors; there must be as many");
   for (std::size_t i = 0; i < count; ++i)
-    require_like(op, "gradient", i, gradients[i], state.parameters[i], i);
+    require_like(op, "gradient", i, gradients[i], state.parameters[i], i, true);
   for (std::size_t i = 0; i < moments * count; ++i)
     require_like(op, "buffer", i, state.buffers[i], state.parameters[i % count], i % count);
   for (std::size_t i = moments * count; i < buffers; ++i)

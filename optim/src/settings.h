@@ -32,8 +32,9 @@ std::vector<Value> per_parameter(const char* op, const char* what, const Setting
                                  const std::vector<std::int64_t>& groups, const NamedTensors& h,
                                  std::size_t parameters);
 
-/// Error unless there is a gradient for every parameter tensor and `buffers` buffers in the state, of which
-/// the first `moments` times as many as there are parameters are of the parameters' form, one after another.
+/// Error unless there is a gradient for every parameter tensor, which may broadcast to it, and `buffers`
+/// buffers in the state, of which the first `moments` times as many as there are parameters are of the
+/// parameters' form, one after another.
 void require_state(const char* op, const State& state, const TensorList& gradients, std::size_t moments,
                    std::size_t buffers);
 
