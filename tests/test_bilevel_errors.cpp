@@ -188,10 +188,32 @@ TEST_CASE("bilevel: losses that are not one floating element are refused with th
       {"(3)"});
 }
 
+TEST_CASE("bilevel: divergence names the function that was called") {
+  const Case c = with_loss_at(5, infinity);
+  const std::string what = " the training loss is inf at step 5";
+  const auto starts = [](const std::string& text, const std::string& start) {
+    CAPTURE(text);
+    CHECK(text.starts_with(start));
+  };
+  starts(refusal([&] { ht::bilevel::train(c.problem, c.h); }), "[train]" + what);
+  starts(refusal([&] { ht::bilevel::solve(c.problem, c.h, Unrolled{}); }), "[solve]" + what);
+  starts(refusal([&] { ht::bilevel::solve(c.problem, c.h, Reversible{}); }), "[solve]" + what);
+  starts(c.by(Unrolled{}).message, "[hypergradient]" + what);
+  const auto along = ht::bilevel::directional_derivative(c.problem, c.outer, c.h, c.h);
+  starts(along.message, "[directional_derivative]" + what);
+  Case outer = Quadratic(3, Rule::momentum).problem();
+  outer.outer = [f = outer.outer](const NamedTensors& w, const NamedTensors& h) { return f(w, h) / 0.0; };
+  starts(outer.by(Unrolled{}).message, "[hypergradient] the outer loss is not finite");
+  starts(outer.by(Forward{}).message, "[hypergradient] the outer loss or its derivative is not finite");
+  starts(ht::bilevel::directional_derivative(outer.problem, outer.outer, outer.h, outer.h).message,
+         "[directional_derivative] the outer loss or its derivative is not finite");
+}
+
 TEST_CASE("bilevel: a non-finite training loss is reported with its step by every method") {
-  for (const double bad : {not_a_number, infinity, -infinity})
+  for (const double bad : {not_a_number, std::copysign(not_a_number, -1.0), infinity, -infinity})
     for (const std::int64_t step : {0, 5, 7}) {
       const Case problem = with_loss_at(step, bad);
+      const std::string number = std::isnan(bad) ? "nan" : bad > 0.0 ? "inf" : "-inf";
       for (const Estimator& method : all_methods()) {
         CAPTURE(method.name());
         CAPTURE(step);
@@ -201,7 +223,8 @@ TEST_CASE("bilevel: a non-finite training loss is reported with its step by ever
         CHECK(result.failed_step == step);
         CHECK(contains(result.message, "at step " + std::to_string(step)));
         CHECK(contains(result.message, "training loss"));
-        CHECK(result.message.find("[train]") == result.message.rfind("[train]"));
+        CHECK(result.message.starts_with("[hypergradient] the training loss is " + number + " at step "));
+        CHECK(result.message.rfind("[hypergradient]") == 0);
         CHECK(result.gradients.names() == problem.h.names());
         CHECK(result.availability ==
               std::vector<ht::bilevel::Availability>(problem.h.size(), ht::bilevel::Availability::unknown));

@@ -1,7 +1,9 @@
 // Texts are the same whatever the locale of the program around the library.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <locale>
 #include <sstream>
 #include <string>
@@ -98,4 +100,17 @@ TEST_CASE("the two values of a run that did not replay") {
   hypertape::bilevel::detail::ReplayLog log;
   CHECK(log.agrees(0, 1, Tensor::scalar(12345.5, Dtype::float64)));
   CHECK(log.difference(0, Tensor::scalar(0.25, Dtype::float64)) == "12345.5 at first, 0.25 now");
+}
+
+TEST_CASE("a NaN has no sign in any text, and infinities keep theirs") {
+  const double nan = std::copysign(std::nan(""), -1.0), inf = std::numeric_limits<double>::infinity();
+  CHECK(thrown([&] {
+          hypertape::fail("f", nan, ' ', static_cast<float>(nan), ' ', static_cast<long double>(nan), ' ',
+                          -inf);
+        }) == "[f] nan nan nan -inf");
+  std::ostringstream text;
+  text << Tensor::from({nan, -inf, 1.5});
+  CHECK(contains(text.str(), "nan, -inf, 1.5"));
+  CHECK_FALSE(contains(text.str(), "-nan"));
+  CHECK(thrown([&] { hypertape::optim::sgd({.rate = nan}); }) == "[sgd] rate nan is not finite");
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "hypertape/core/error.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using ht::Tensor;
@@ -36,4 +37,24 @@ TEST_CASE("named tensors find each of many names, keep their order and do not sh
   CHECK_FALSE(more.contains("other"));
   CHECK(many["other"].item() == 2.0);
   CHECK(more["more"].item() == 1.0);
+}
+
+TEST_CASE("a missing name is told from the nearest few of many, and from all of some") {
+  ht::NamedTensors few, many;
+  CHECK(thrown([&] { few["a"]; }) == "[named_tensors] there is no 'a'; there are no names");
+  for (int i = 0; i < 10; ++i) few.add("w" + std::to_string(i), ht::Tensor::scalar(0.0));
+  CHECK(thrown([&] { few["w"]; }) ==
+        "[named_tensors] there is no 'w'; the names are: w0, w1, w2, w3, w4, w5, w6, w7, w8, w9");
+  for (int i = 0; i < 5000; ++i) many.add("layer_" + std::to_string(i) + ".weight", ht::Tensor::scalar(0.0));
+  many.add(std::string(100'000, 'x'), ht::Tensor::scalar(0.0));
+  // One letter that is missing, one that is another, and one too many.
+  CHECK(thrown([&] { many["layer_4321.wieght"]; })
+            .starts_with("[named_tensors] there is no 'layer_4321.wieght' among 5001 names; the nearest are: "
+                         "layer_4321.weight, "));
+  // Equally near ones in their order.
+  CHECK(contains(thrown([&] { many["layer_77weight"]; }),
+                 "the nearest are: layer_7.weight, layer_77.weight, layer_0.weight"));
+  CHECK(contains(thrown([&] { many["llayer_0.weight"]; }),
+                 "the nearest are: layer_0.weight, layer_1.weight, "));
+  CHECK(thrown([&] { many.with("x", ht::Tensor()); }).size() < 200);
 }

@@ -70,11 +70,14 @@ class TangentScope {
 
   /// Remembers a node whose saved outputs carry a tangent of an open scope.
   static void note(Node& node, std::uint64_t scope);
+  /// In a forked child: those of threads that it does not have are forgotten.
+  static void keep_own() noexcept;
 
  private:
   std::uint64_t id_;
   std::vector<Node*> nodes_;  // owned
   TangentScope* next_;
+  const void* thread_;  // which has opened it
 };
 
 struct Node;

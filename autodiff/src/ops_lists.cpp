@@ -278,10 +278,9 @@ TensorList unstack(const Tensor& x, std::int64_t axis) {
     strides.push_back(header.strides()[k]);
   }
   const Shape row{std::span<const std::int64_t>(extents)};
-  TensorList rows;
-  rows.reserve(static_cast<std::size_t>(header.extents()[a]));
+  auto rows = detail::list_of<TensorList>(header.extents()[a]);
   for (std::int64_t i = 0; i < header.extents()[a]; ++i)
-    rows.push_back(detail::make_view(x, row, strides.data(), i * header.strides()[a]));
+    rows[static_cast<std::size_t>(i)] = detail::make_view(x, row, strides.data(), i * header.strides()[a]);
   if (rows.empty() || !detail::links_of(x).any()) return rows;
   const Tensor* in = &x;
   detail::finish(detail::unstack_rule, {}, detail::RowsAttributes{row, header.dtype, a}, {&in, 1},
@@ -370,7 +369,9 @@ TensorList split_evenly(const Tensor& x, std::int64_t count, std::int64_t axis) 
   if (count < 1 || shape[a] % count != 0)
     fail("split_evenly", "the ", shape[a], " elements of axis ", a, " of shape ", shape,
          " do not divide into ", count, " equal pieces; use split with their sizes");
-  return split(x, std::vector<std::int64_t>(static_cast<std::size_t>(count), shape[a] / count), axis);
+  auto sizes = detail::list_of<std::vector<std::int64_t>>(count);
+  for (std::int64_t& size : sizes) size = shape[a] / count;
+  return split(x, sizes, axis);
 }
 
 }  // namespace hypertape

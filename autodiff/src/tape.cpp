@@ -1,9 +1,12 @@
 // Recording: scopes, nodes and tangents.
+#include <pthread.h>
+
 #include <atomic>
 #include <mutex>
 #include <vector>
 
 #include "anomaly.h"
+#include "fork.h"
 #include "node.h"
 
 namespace hypertape::detail {
@@ -60,6 +63,15 @@ namespace {
 std::mutex tangent_scopes_mutex;
 constinit TangentScope* tangent_scopes = nullptr;
 
+void before_fork() { tangent_scopes_mutex.lock(); }
+void after_fork() { tangent_scopes_mutex.unlock(); }
+void after_fork_in_child() {
+  TangentScope::keep_own();
+  tangent_scopes_mutex.unlock();
+}
+[[maybe_unused]] const bool forks_prepared =
+    pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
+
 void drop_tangent(Header& header, std::uint64_t scope) noexcept {
   for (Tangent** link = &header.tangents; *link; link = &(*link)->next) {
     if ((*link)->scope != scope) continue;
@@ -71,7 +83,7 @@ void drop_tangent(Header& header, std::uint64_t scope) noexcept {
 }
 }  // namespace
 
-TangentScope::TangentScope() : id_(open_scope()) {
+TangentScope::TangentScope() : id_(open_scope()), thread_(thread_tag()) {
   const std::lock_guard lock(tangent_scopes_mutex);
   next_ = std::exchange(tangent_scopes, this);
 }
@@ -90,6 +102,16 @@ TangentScope::~TangentScope() {
         if (outputs[k].tensor.defined()) drop_tangent(*outputs[k].tensor.header(), id_);
     }
     release(static_cast<TapeRecord*>(node));
+  }
+}
+
+void TangentScope::keep_own() noexcept {
+  TangentScope** link = &tangent_scopes;
+  while (*link != nullptr) {
+    if ((*link)->thread_ == thread_tag())
+      link = &(*link)->next_;
+    else
+      *link = (*link)->next_;
   }
 }
 

@@ -102,8 +102,8 @@ void FixedRun::begin() {
   }
   w_.set(start_.parameters);
   v_.set(start_.buffers);
-  hashes_.clear();
-  hashes_.reserve(static_cast<std::size_t>(run_->steps()) + 1);
+  hashes_ = hypertape::detail::list_of<std::vector<std::uint64_t>>(run_->steps() + 1);
+  hashes_.clear();  // their memory stays
   hashes_.push_back(hash());
 }
 
@@ -165,8 +165,8 @@ void FixedRun::widen(const Numbers& at, const TensorList& gradient) {
   const TensorList weights = this->weights(), velocities = this->velocities();
   for (std::size_t i = 0; i < shapes_.size(); ++i) {
     if (has_non_finite(gradient[i]))
-      diverge(step_, "the gradient of '" + run_->initial().names()[i] + "' is infinite or NaN",
-              {gradient[i]});
+      diverge(run_->counters().caller, step_,
+              "the gradient of '" + run_->initial().names()[i] + "' is infinite or NaN", {gradient[i]});
     const Tensor push = (is_dampened() ? 1.0 - at.momentum(i) : 1.0) * gradient[i];
     const Tensor velocity = at.momentum(i) * velocities[i] + push;
     add(v_, i, largest_of(push), "a gradient");
@@ -189,7 +189,7 @@ void FixedRun::fit(Integers& integers, std::size_t part, double largest, double 
     text << what << " of '" << run_->initial().names()[part] << "' is " << largest
          << ", and fixed point ends at 2^" << 62 - least_bits << ", about 1e12; a lower rate or momentum, or "
          << "another method, may do";
-    throw TrainingDiverged(step_, text.str());
+    throw TrainingDiverged(run_->counters().caller, step_, text.str());
   }
   int& bits = integers.bits[part];
   while (bits > least_bits && !(room * largest < limit_of(bits))) bits -= bits_step;
@@ -238,7 +238,8 @@ FixedRun::Numbers FixedRun::numbers(std::int64_t t) const {
   for (std::size_t i = 0; i < at.rates.size(); ++i) {
     if (std::isfinite(at.rates[i])) continue;
     throw TrainingDiverged(
-        t, "the learning rate of '" + run_->initial().names()[i] + "' is " + std::to_string(at.rates[i]));
+        run_->counters().caller, t,
+        "the learning rate of '" + run_->initial().names()[i] + "' is " + text_of(at.rates[i]));
   }
   for (const double each : setting("momenta", momentum().momenta(parameters, at.h)))
     at.numerators.push_back(numerator_of(each, t));

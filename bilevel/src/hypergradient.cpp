@@ -164,7 +164,7 @@ void differentiate_in_reverse(const Problem& problem, const OuterLoss& outer, co
       outer_inputs);
   result.value = value.item();
   if (!std::isfinite(result.value))
-    detail::diverge(-1, "the outer loss is not finite after the last step", {value});
+    detail::diverge(counters->caller, -1, "the outer loss is not finite after the last step", {value});
 
   const TensorList w_bar(bars.begin(), bars.begin() + split);
   TensorList direct(bars.begin() + split, bars.end());  // F_h
@@ -211,7 +211,8 @@ Pushed push(const Problem& problem, const OuterLoss& outer, const NamedTensors& 
   pushed.derivative = std::move(derivative);
   if (!std::isfinite(pushed.value) ||
       (pushed.derivative.defined() && !std::isfinite(pushed.derivative.item())))
-    detail::diverge(-1, "the outer loss or its derivative is not finite after the last step",
+    detail::diverge(counters->caller, -1,
+                    "the outer loss or its derivative is not finite after the last step",
                     {value, pushed.derivative});
   return pushed;
 }
@@ -257,7 +258,7 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
     const Tensor& whole = h.tensors()[i];
     if (!whole.defined()) fail("hypergradient", "hyperparameter '", h.names()[i], "' is absent");
     if (!is_floating(whole.dtype())) continue;
-    std::vector<double> column(static_cast<std::size_t>(whole.size()));
+    auto column = hypertape::detail::list_of<std::vector<double>>(whole.size());
     bool used = false;
     for (std::int64_t k = 0; k < whole.size(); ++k) {
       const Tensor unit = pad(Tensor::ones({1}, whole.dtype()), 0, k, whole.size());
@@ -372,13 +373,17 @@ class Training final : public detail::Method {
 };
 }  // namespace
 
-Solution train(const Problem& problem, const NamedTensors& h) {
+Solution detail::train_for(const char* caller, const Problem& problem, const NamedTensors& h) {
   // Masked, so that nothing is recorded even if the problem's functions use variables being differentiated.
   const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
   const Training training;
   const auto run = std::make_shared<const Run>(
-      problem, h, std::make_shared<Counters>(Counters{.caller = "train"}), training);
+      problem, h, std::make_shared<Counters>(Counters{.caller = caller}), training);
   return solution_of(*run, training.solve(run));
+}
+
+Solution train(const Problem& problem, const NamedTensors& h) {
+  return detail::train_for("train", problem, h);
 }
 
 std::vector<std::string> Hypergradient::unused() const {

@@ -168,7 +168,14 @@ decltype(auto) in_function(const char* where, F&& f) {
 }
 
 /// Throws TrainingDiverged; under an AnomalyScope with what made `culprits` non-finite.
-[[noreturn]] void diverge(std::int64_t step, const std::string& what, const TensorList& culprits);
+/// train() on behalf of the public function `caller`, for messages.
+Solution train_for(const char* caller, const Problem& problem, const NamedTensors& h);
+
+[[noreturn]] void diverge(const char* caller, std::int64_t step, const std::string& what,
+                          const TensorList& culprits);
+
+/// As messages write it.
+std::string text_of(double number);
 
 /// What a loss that runs again may depend on: the end of a message.
 std::string_view replay_advice() noexcept;

@@ -175,7 +175,7 @@ class Planner::Measured {
     if (!state_bytes_) {
       const Problem few = shortened(problem_, std::min<std::int64_t>(2, steps()));
       const std::int64_t before = memory_statistics().live_bytes;
-      const Solution state = train(few, h_);
+      const Solution state = detail::train_for("plan", few, h_);
       state_bytes_ = memory_statistics().live_bytes - before;
     }
     return *state_bytes_;

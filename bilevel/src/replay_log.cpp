@@ -21,7 +21,7 @@ hypertape::detail::View view_of_place(const Tensor& values, std::int64_t place,
 bool ReplayLog::agrees(std::int64_t place, std::int64_t places, const Tensor& value) {
   if (!value.defined() || value.size() != 1 || !is_floating(value.dtype())) return true;
   if (kept_.empty()) {
-    kept_.resize(static_cast<std::size_t>(places));
+    kept_ = hypertape::detail::list_of<std::vector<bool>>(places);
     values_ = hypertape::detail::make_tensor(Shape{places}, value.dtype());
   }
   if (value.dtype() != values_.dtype()) return false;

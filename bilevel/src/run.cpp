@@ -10,8 +10,8 @@
 
 namespace hypertape::bilevel {
 
-TrainingDiverged::TrainingDiverged(std::int64_t step, const std::string& what)
-    : Error("train", step < 0 ? what : what + " at step " + std::to_string(step)), step_(step) {}
+TrainingDiverged::TrainingDiverged(std::string_view operation, std::int64_t step, const std::string& what)
+    : Error(operation, step < 0 ? what : what + " at step " + std::to_string(step)), step_(step) {}
 TrainingDiverged::~TrainingDiverged() = default;
 
 OutOfRange::OutOfRange(std::string_view method, std::int64_t step, const std::string& what)
@@ -37,6 +37,8 @@ void require_same_form(const char* caller, const std::string& step, const char* 
 // Apart from stream 0, which initial weights are usually drawn from.
 constexpr std::uint32_t step_stream = 1;
 
+constexpr std::int64_t most_steps = std::int64_t{1} << 40;
+
 void check(const char* caller, const Problem& problem, const Method& method) {
   if (!problem.init) fail(caller, "the problem has no init");
   if (method.reach() == Reach::inner_loss && !problem.full_loss)
@@ -48,6 +50,8 @@ void check(const char* caller, const Problem& problem, const Method& method) {
   if (problem.steps < 1)
     fail(caller, "steps is ", problem.steps, "; at least 1 is needed",
          problem.solver ? " (only implicit methods and train use the problem's solver)" : "");
+  if (problem.steps > most_steps)
+    fail(caller, "steps is ", problem.steps, "; more than 2^40, about 1e12, are not counted");
 }
 
 using hypertape::detail::OpRule;
@@ -181,7 +185,8 @@ TensorList Run::gradient(const TensorList& w, const NamedTensors& h_t, std::int6
   return in_step(t, [&] {
     auto [value, gradients] = value_and_grad([&](const TensorList& x) { return loss(x, h_t, t); }, w);
     const double number = value.item();
-    if (!std::isfinite(number)) diverge(t, "the training loss is " + std::to_string(number), {value});
+    if (!std::isfinite(number))
+      diverge(counters_->caller, t, "the training loss is " + text_of(number), {value});
     if (report && problem_.on_step) problem_.on_step(t, number);
     fill_absent(gradients, w);
     return TensorList(std::move(gradients));
@@ -215,8 +220,14 @@ void Run::add_step(Error& error, std::int64_t t) const {
   error.add_context("at step " + std::to_string(t) + " of " + std::to_string(problem_.steps));
 }
 
-void diverge(std::int64_t step, const std::string& what, const TensorList& culprits) {
-  TrainingDiverged error(step, what);
+std::string text_of(double number) {
+  std::ostringstream text = hypertape::detail::text_stream();
+  text << number;
+  return text.str();
+}
+
+void diverge(const char* caller, std::int64_t step, const std::string& what, const TensorList& culprits) {
+  TrainingDiverged error(caller, step, what);
   const std::string origin = hypertape::detail::origin_text(culprits);
   if (!origin.empty()) error.add_context(origin);
   throw error;

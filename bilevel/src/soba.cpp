@@ -40,7 +40,7 @@ TensorList moved(const TensorList& x, double rate, const TensorList& direction) 
 }
 
 double finite(double number, const char* what, std::int64_t step) {
-  if (!std::isfinite(number)) throw TrainingDiverged(step, std::string(what) + " is not finite");
+  if (!std::isfinite(number)) throw TrainingDiverged("soba", step, std::string(what) + " is not finite");
   return number;
 }
 

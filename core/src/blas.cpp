@@ -75,8 +75,13 @@ std::string& selection_note() {
 constinit std::mutex blas_mutex_;
 std::mutex& blas_mutex() { return blas_mutex_; }
 
-int guards = 0;            // under blas_mutex
-int embedder_threads = 1;  // under blas_mutex
+int guards = 0;             // under blas_mutex
+int embedder_threads = 1;   // under blas_mutex
+bool is_left_over = false;  // under blas_mutex: the one thread is a guard's that a forked child does not have
+constinit thread_local int own_guards = 0;
+
+constinit std::mutex initialize_mutex;
+bool is_initialized = false;  // under initialize_mutex
 
 }  // namespace
 
@@ -134,16 +139,34 @@ SingleThreadBlas::SingleThreadBlas() {
   const OpenBlas& blas = open_blas();
   if (blas.get_threads == nullptr || blas.set_threads == nullptr) return;
   const std::lock_guard lock(blas_mutex());
+  ++own_guards;
   if (guards++ > 0) return;
-  embedder_threads = blas.get_threads();
-  if (embedder_threads != 1) blas.set_threads(1);
+  const int threads = blas.get_threads();
+  if (threads != 1 || !is_left_over) embedder_threads = threads;
+  is_left_over = false;
+  if (threads != 1) blas.set_threads(1);
 }
 
 SingleThreadBlas::~SingleThreadBlas() {
   const OpenBlas& blas = open_blas();
   if (blas.get_threads == nullptr || blas.set_threads == nullptr) return;
   const std::lock_guard lock(blas_mutex());
+  --own_guards;
   if (--guards == 0 && embedder_threads != 1) blas.set_threads(embedder_threads);
+}
+
+void lock_blas_for_fork() {
+  initialize_mutex.lock();
+  blas_mutex().lock();
+}
+
+void unlock_blas_after_fork(bool in_child) noexcept {
+  if (in_child && guards > own_guards) {
+    is_left_over = own_guards == 0;
+    guards = own_guards;
+  }
+  blas_mutex().unlock();
+  initialize_mutex.unlock();
 }
 
 void blas_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
@@ -167,8 +190,10 @@ void blas_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64
 }  // namespace detail
 
 void initialize() {
-  static std::once_flag once;
-  std::call_once(once, [] { detail::select_blas_core(); });
+  const std::lock_guard lock(detail::initialize_mutex);
+  if (detail::is_initialized) return;
+  detail::select_blas_core();
+  detail::is_initialized = true;
 }
 
 RuntimeInfo runtime_info() {

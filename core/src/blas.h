@@ -19,6 +19,10 @@ BlasState blas_state();
 /// initialize()'s part for BLAS.
 void select_blas_core();
 
+// Around a fork. In the child the guards of other threads are gone.
+void lock_blas_for_fork();
+void unlock_blas_after_fork(bool in_child) noexcept;
+
 /// Sets one BLAS thread while any guard lives: the first in saves the embedder's number, the last out
 /// restores it. Without this the bits of a product would depend on that number.
 class SingleThreadBlas {

@@ -31,7 +31,7 @@ template <bool largest, class T>
 std::int64_t best_of_line(const T* x, std::int64_t step, std::int64_t length) {
   constexpr std::int64_t chunk = 16384;
   if (length <= chunk) return best_of_run<largest>(x, step, 0, length);
-  std::vector<std::int64_t> partial(static_cast<std::size_t>(divide_up(length, chunk)));
+  auto partial = list_of<std::vector<std::int64_t>>(divide_up(length, chunk));
   parallel_chunks(static_cast<std::int64_t>(partial.size()), [&](std::int64_t c) {
     partial[static_cast<std::size_t>(c)] =
         best_of_run<largest>(x, step, c * chunk, std::min(length, (c + 1) * chunk));

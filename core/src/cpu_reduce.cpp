@@ -18,7 +18,7 @@ template <class T, class Reduce>
 T reduce_chunks(std::int64_t size, const Reduce& reduce) {
   if (size <= chunk) return reduce(std::int64_t{0}, size);
   const std::int64_t chunks = divide_up(size, chunk);
-  std::vector<T> partial(static_cast<std::size_t>(chunks));
+  auto partial = list_of<std::vector<T>>(chunks);
   const auto run = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c)
       partial[static_cast<std::size_t>(c)] = reduce(c * chunk, std::min(size, (c + 1) * chunk));
@@ -64,7 +64,7 @@ void sum_rows(const T* x, const StridedWalk<1>& run, const StridedWalk<2>& colum
   const std::int64_t rows_per_chunk = std::max<std::int64_t>(4 * chunk / std::max<std::int64_t>(count, 1), 1);
   if (rows <= rows_per_chunk) return add(0, rows, target);
   const std::int64_t chunks = divide_up(rows, rows_per_chunk);
-  std::vector<T> partial(static_cast<std::size_t>(chunks * count));
+  auto partial = list_of<std::vector<T>>(chunks * count);
   parallel_ranges(chunks, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c)
       add(c * rows_per_chunk, std::min(rows, (c + 1) * rows_per_chunk), partial.data() + c * count);

@@ -1,16 +1,24 @@
-// A child that is forked while other threads compute has nothing half initialised, and the allocator's lock
-// is not held by a thread that the child does not have.
+// A child that is forked while other threads compute has nothing half initialised, and no lock is held by a
+// thread that the child does not have: neither the allocator's, nor those of BLAS's threads, of warnings, and
+// (tape.cpp) of tangents that are differentiated. What those threads were about to end themselves is gone.
 #include "fork.h"
 
 #include <pthread.h>
 
 #include "backend.h"
+#include "blas.h"
 #include "cpu_features.h"
+#include "fixed_point.h"
+#include "helper_threads.h"
+#include "hypertape/core/memory.h"
+#include "hypertape/core/named_tensors.h"
 #include "hypertape/core/parallel.h"
 #include "loops.h"
 #include "memory_process.h"
 #include "products.h"
 #include "products_own.h"
+#include "texts.h"
+#include "warn_once.h"
 
 namespace hypertape::detail {
 namespace {
@@ -23,6 +31,13 @@ bool initialise() {
   thread_count();
   available_cpus();
   loops<float>();
+  cpu_model();
+  cpu_feature_list();
+  product_kernels_reason();
+  text_locale();
+  end_helpers_at_exit();
+  NamedTensors().names();
+  from_fixed<float>({}, {});
   transposes_keep_bits();
   const float one = 1;
   const double one_more = 1;
@@ -38,12 +53,26 @@ void before_fork() noexcept {
     [[maybe_unused]] static const bool once = initialise();
   } catch (...) {  // a setting that is refused, which the next call says
   }
+  lock_warnings_for_fork();
+  lock_blas_for_fork();
   memory::process.mutex.lock();
 }
-void after_fork() noexcept { memory::process.mutex.unlock(); }
+
+void after_fork() noexcept {
+  memory::process.mutex.unlock();
+  unlock_blas_after_fork(false);
+  unlock_warnings_after_fork(false);
+}
+
+void after_fork_in_child() noexcept {
+  keep_own_peak_scopes();
+  memory::process.mutex.unlock();
+  unlock_blas_after_fork(true);
+  unlock_warnings_after_fork(true);
+}
 
 }  // namespace
 
-bool prepare_forks() noexcept { return pthread_atfork(before_fork, after_fork, after_fork) == 0; }
+bool prepare_forks() noexcept { return pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0; }
 
 }  // namespace hypertape::detail

@@ -172,12 +172,14 @@ struct End {
 
 }  // namespace
 
+void end_helpers_at_exit() { static const End end; }
+
 // Signals are the embedder's threads' business, but for those that a thread causes itself and those of
 // profilers.
 bool Helper::make(int caller_cpu) noexcept {
   if (Clock::now().time_since_epoch().count() < refused_until) return false;
   maker = getpid();
-  static const End end;
+  end_helpers_at_exit();
   sigset_t blocked, before_signals;
   sigfillset(&blocked);
   for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF})

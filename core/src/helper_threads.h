@@ -12,6 +12,9 @@ inline constexpr int most_helpers = 255;
 /// The CPUs that the calling thread might run on at the first request; empty if the system does not say.
 const cpu_set_t& usable_cpus() noexcept;
 
+/// Before the first helper is made.
+void end_helpers_at_exit();
+
 struct Helper;
 
 /// Work of one parallel call, which several threads take part in at once.

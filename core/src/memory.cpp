@@ -40,6 +40,11 @@ void detail::fail_to_allocate(std::size_t bytes) {
        " bytes; use a smaller batch, fewer recorded steps or a checkpoint");
 }
 
+void detail::fail_to_hold(std::int64_t count, std::size_t bytes_each) {
+  fail("allocate", "the system has no block for ", count, " elements of ", bytes_each,
+       " bytes; use smaller tensors or fewer steps");
+}
+
 namespace {
 
 using detail::fail_to_allocate;
@@ -319,7 +324,25 @@ MemoryStatistics memory_statistics() {
   return statistics;
 }
 
-PeakScope::PeakScope() {
+void detail::keep_own_peak_scopes() noexcept {
+  PeakScope* kept = nullptr;
+  for (PeakScope *scope = process.scopes, *next; scope != nullptr; scope = next) {
+    next = scope->next_;
+    if (scope->thread_ != thread_tag()) continue;
+    if (kept == nullptr)
+      process.scopes = scope;
+    else
+      kept->next_ = scope;
+    scope->previous_ = kept;
+    kept = scope;
+  }
+  if (kept == nullptr)
+    process.scopes = nullptr;
+  else
+    kept->next_ = nullptr;
+}
+
+PeakScope::PeakScope() : thread_(detail::thread_tag()) {
   publish_bytes();
   const std::lock_guard lock(process.mutex);
   base_ = process.live_bytes.load(std::memory_order_relaxed);

@@ -1,7 +1,9 @@
 #include "hypertape/core/named_tensors.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
+#include <numeric>
 #include <utility>
 
 #include "hypertape/core/error.h"
@@ -46,6 +48,42 @@ class Names : public std::vector<std::string> {
   std::vector<std::size_t> table_;
 };
 
+// Letters to insert, remove or replace (Levenshtein's distance), as far as the first ones tell.
+std::size_t distance(std::string_view a, std::string_view b) {
+  constexpr std::size_t longest = 64;
+  a = a.substr(0, longest);
+  b = b.substr(0, longest);
+  std::array<std::size_t, longest + 1> row{};
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t corner = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
+      corner = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+[[noreturn]] void fail_to_find(std::string_view name, const std::vector<std::string>& names) {
+  constexpr std::size_t most = 10, nearest = 3;
+  const auto listed = [&](std::size_t count, const auto& name_of) {
+    std::string text;
+    for (std::size_t i = 0; i < count; ++i) text.append(i == 0 ? "" : ", ").append(name_of(i));
+    return text;
+  };
+  if (names.empty()) fail("named_tensors", "there is no '", name, "'; there are no names");
+  if (names.size() <= most)
+    fail("named_tensors", "there is no '", name,
+         "'; the names are: ", listed(names.size(), [&](std::size_t i) { return names[i]; }));
+  std::vector<std::pair<std::size_t, std::size_t>> found;  // distances and places
+  for (std::size_t i = 0; i < names.size(); ++i) found.emplace_back(distance(name, names[i]), i);
+  std::partial_sort(found.begin(), found.begin() + nearest, found.end());
+  fail("named_tensors", "there is no '", name, "' among ", names.size(),
+       " names; the nearest are: ", listed(nearest, [&](std::size_t i) { return names[found[i].second]; }));
+}
+
 const std::vector<std::string>& no_names() {
   static const std::vector<std::string>& empty = *new std::vector<std::string>;
   return empty;
@@ -80,9 +118,7 @@ std::size_t NamedTensors::find(std::string_view name) const noexcept {
 const Tensor& NamedTensors::operator[](std::string_view name) const {
   const std::size_t position = find(name);
   if (position == size()) {
-    std::string known;
-    for (const std::string& other : names()) known.append(known.empty() ? "" : ", ").append(other);
-    fail("named_tensors", "there is no '", name, "'; the names are: ", known);
+    fail_to_find(name, names());
   }
   return tensors_[position];
 }

@@ -1,6 +1,7 @@
 #include "products.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <string_view>
@@ -74,14 +75,23 @@ const BackendChoice& backend_choice() {
 // Below this many multiply-adds a call of BLAS costs more than it saves.
 constexpr double least_blas_work = 20000;
 
+// Asked at the first product that needs to know, after initialize(). Threads that ask at once find the same;
+// none waits for another, which a forked child might not have.
+bool is_blas_slow() {
+  static constinit std::atomic<int> known{-1};
+  int slow = known.load(std::memory_order_relaxed);
+  if (slow < 0) {
+    const BlasState state = blas_state();
+    slow = state.below_cpu && active_isa() != Isa::baseline ? 1 : 0;
+    known.store(slow, std::memory_order_relaxed);
+  }
+  return slow == 1;
+}
+
 bool prefers_blas(double work, int64_t lda, int64_t ldb, int64_t ldc) {
   if (backend_choice().backend == Backend::own || work < least_blas_work) return false;
   if (std::max({lda, ldb, ldc}) >= std::numeric_limits<std::int32_t>::max()) return false;
-  static const bool slow_blas = [] {
-    const BlasState state = blas_state();
-    return state.below_cpu && active_isa() != Isa::baseline;
-  }();
-  if (!slow_blas) return true;
+  if (!is_blas_slow()) return true;
   warn_once("blas core",
             "[product] BLAS runs kernels for an older CPU than this one, so the library's own are used; call "
             "hypertape::initialize() at the start of main, or set OPENBLAS_CORETYPE");

@@ -102,7 +102,7 @@ Tensor random(const Shape& shape, Distribution distribution, const Key& key, Dty
 
 Tensor random_permutation(std::int64_t size, const Key& key) {
   if (size < 0) fail("random_permutation", "size ", size, " is negative");
-  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
+  auto order = detail::list_of<std::vector<std::int64_t>>(size);
   std::iota(order.begin(), order.end(), std::int64_t{0});
   const Generator generate(key);
   // Fisher and Yates; the 128-bit product maps 64 random bits to [0, i] with a bias below 2^-40.

@@ -68,7 +68,7 @@ int main() {
   }
   // Every class of error keeps its identity across the border of a shared library.
   try {
-    throw hypertape::bilevel::TrainingDiverged(3, "the loss is infinite");
+    throw hypertape::bilevel::TrainingDiverged("train", 3, "the loss is infinite");
   } catch (const hypertape::Error& error) {
     return std::string(error.what()).find("at step 3") != std::string::npos ? 0 : 1;
   }

@@ -40,7 +40,7 @@ struct Problem {
   /// then. That is seen, by the bits of the loss: NotReplayed.
   std::function<Tensor(const NamedTensors& w, const NamedTensors& h, const StepContext& context)> loss = {};
   optim::Step step = optim::sgd();
-  std::int64_t steps = 0;
+  std::int64_t steps = 0;  ///< from 1 to 2^40
   /// Names of prepared hyperparameters with leading axis `steps`; step t sees row t.
   std::vector<std::string> per_step = {};
   /// Computed once per run, recorded: e.g. rates = exp(log_rates). Identity if empty.
@@ -75,7 +75,8 @@ struct Cost {
 /// a number beyond 2^40, with the step; or an outer loss or hypergradient that is not finite, with step -1.
 class HYPERTAPE_API TrainingDiverged : public Error {
  public:
-  TrainingDiverged(std::int64_t step, const std::string& what);
+  /// `operation`: the public function that was called.
+  TrainingDiverged(std::string_view operation, std::int64_t step, const std::string& what);
   ~TrainingDiverged() override;
   std::int64_t step() const noexcept { return step_; }
 

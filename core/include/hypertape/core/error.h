@@ -32,12 +32,8 @@ class HYPERTAPE_API Error : public std::runtime_error {
 };
 
 namespace detail {
-/// For texts, which read the same whatever the global locale is.
-inline std::ostringstream text_stream() {
-  std::ostringstream text;
-  text.imbue(std::locale::classic());
-  return text;
-}
+/// For texts, which read the same whatever the global locale is, and where no NaN has a sign.
+HYPERTAPE_API std::ostringstream text_stream();
 }  // namespace detail
 
 /// Throws `Error(operation, parts...)`, the parts streamed one after another:

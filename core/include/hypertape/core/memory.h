@@ -19,6 +19,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <stdexcept>
 
 #include "hypertape/core/export.h"
 
@@ -50,6 +52,25 @@ struct MemoryStatistics {
 /// low by as much for each thread. Larger blocks are told at once.
 inline constexpr std::int64_t peak_granularity = 4096;
 
+namespace detail {
+/// For lists of the standard library whose length is given from outside: the Error of an allocation that the
+/// system refuses.
+[[noreturn]] HYPERTAPE_API void fail_to_hold(std::int64_t count, std::size_t bytes_each);
+
+template <class List>
+List list_of(std::int64_t count) {
+  try {
+    return List(static_cast<std::size_t>(count));
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  fail_to_hold(count, sizeof(typename List::value_type));
+}
+
+// In a forked child: the scopes of threads that it does not have lie where nobody is left to end them.
+void keep_own_peak_scopes() noexcept;
+}  // namespace detail
+
 /// Watches how high `live_bytes` of the whole process rises during its own life. Scopes may nest and overlap,
 /// on any threads; each sees its own maximum, an outer one also what happened in the inner.
 class HYPERTAPE_API PeakScope {
@@ -67,6 +88,9 @@ class HYPERTAPE_API PeakScope {
   std::int64_t highest_ = 0;
   PeakScope* next_ = nullptr;
   PeakScope* previous_ = nullptr;
+  const void* thread_ = nullptr;  // which has made it
+
+  friend void detail::keep_own_peak_scopes() noexcept;
 };
 
 /// Gives unused memory back to the system: all that is cached by the calling thread, by threads that have

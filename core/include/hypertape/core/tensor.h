@@ -16,6 +16,7 @@
 
 #include "hypertape/core/abi.h"
 #include "hypertape/core/export.h"
+#include "hypertape/core/memory.h"
 #include "hypertape/core/shape.h"
 
 namespace hypertape {
@@ -105,7 +106,7 @@ class HYPERTAPE_API Tensor {
   template <class T>
   std::vector<T> to_vector() const {
     static_assert(!std::is_same_v<T, bool>, "read boolean tensors with copy_to");
-    std::vector<T> values(static_cast<std::size_t>(size()));
+    auto values = detail::list_of<std::vector<T>>(size());
     copy_out(values.data(), values.size(), dtype_of<T>);
     return values;
   }

@@ -14,8 +14,9 @@ namespace hypertape {
 using WarningSink = std::function<void(std::string_view)>;
 
 /// Sets where warnings go; an empty function, which is the default, discards them. The sink is called by one
-/// thread at a time, must not throw, and must not call set_warning_sink. Each warning is given once per
-/// process; a warning that was discarded is given again when its cause recurs.
+/// thread at a time, must not throw, and must not call set_warning_sink; it may compute, and fork. Each
+/// warning is given once per process; one that was discarded, or arose in the sink, is given again when its
+/// cause recurs.
 HYPERTAPE_API void set_warning_sink(WarningSink sink);
 
 }  // namespace hypertape
