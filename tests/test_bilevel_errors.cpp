@@ -407,3 +407,26 @@ TEST_CASE("bilevel: on_step sees every step of the forward run once, in order") 
     CHECK(losses.front() > losses.back());
   }
 }
+
+TEST_CASE("bilevel: a result put together by hand is printed, whatever it lacks") {
+  Hypergradient result;
+  result.gradients = {{"a", Tensor::ones({2})}, {"b", Tensor()}};
+  std::ostringstream text;
+  text << result;
+  CHECK(contains(text.str(), "shape (2)"));
+  CHECK(contains(text.str(), "  b  unknown"));
+  CHECK(result.unused().empty());
+}
+
+TEST_CASE("functions that are not there are refused in words") {
+  const TensorList x = {Tensor::ones({2})};
+  CHECK(refusal([&] { ht::custom_vjp("mine", x, {}); }) ==
+        "[custom_vjp] 'mine' has no function for the forward pass");
+  const auto without_pullback = [](const TensorList& at) {
+    return ht::sum(ht::custom_vjp("mine", at, [](const TensorList& plain) {
+      return ht::CustomVjp{{plain[0] * 2.0}, {}};
+    })[0]);
+  };
+  CHECK(without_pullback(x).item() == 4.0);
+  CHECK(refusal([&] { ht::grad(without_pullback, x); }) == "[mine] its forward pass returned no pullback");
+}

@@ -273,6 +273,7 @@ void pull_custom(Pull& pull) {
   for (const Tensor& cotangent : cotangents)
     if (cotangent.defined()) links = links | links_of(cotangent);
   if (links.any()) fail_once(*attributes.name);
+  if (!attributes.pullback) fail(*attributes.name, "its forward pass returned no pullback");
   TensorList gradients = attributes.pullback(cotangents);
   if (gradients.size() != pull.gradients.size())
     fail(*attributes.name, "its pullback returned ", gradients.size(), " gradients for ",
@@ -306,6 +307,7 @@ NotReplayed::~NotReplayed() = default;
 
 TensorList custom_vjp(const std::string& name, const TensorList& inputs,
                       const std::function<CustomVjp(const TensorList& plain)>& forward) {
+  if (!forward) fail("custom_vjp", "'", name, "' has no function for the forward pass");
   TensorList plain(inputs.size());
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (inputs[i].defined()) plain[i] = stop_gradient(inputs[i]);

@@ -389,7 +389,8 @@ Solution train(const Problem& problem, const NamedTensors& h) {
 std::vector<std::string> Hypergradient::unused() const {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < gradients.size(); ++i)
-    if (availability[i] == Availability::unused) names.push_back(gradients.names()[i]);
+    if (i < availability.size() && availability[i] == Availability::unused)
+      names.push_back(gradients.names()[i]);
   return names;
 }
 
@@ -481,14 +482,15 @@ void print(std::ostream& out, const Hypergradient& result) {
   for (const std::string& name : result.gradients.names()) width = std::max(width, name.size());
   for (std::size_t i = 0; i < result.gradients.size(); ++i) {
     const Tensor& gradient = result.gradients.tensors()[i];
+    // One that somebody else has put together may not say.
+    const Availability availability =
+        i < result.availability.size() ? result.availability[i] : Availability::unknown;
     out << "  " << std::left << std::setw(static_cast<int>(width)) << result.gradients.names()[i] << "  ";
     if (!gradient.defined())
-      out << (is_failure(result.status) ? "none" : name_of(result.availability[i])) << '\n';
+      out << (is_failure(result.status) ? "none" : name_of(availability)) << '\n';
     else
       out << "norm " << detail::norm({gradient}) << ", shape " << gradient.shape()
-          << (result.availability[i] == Availability::partly_zero
-                  ? ", " + std::string(name_of(result.availability[i]))
-                  : "")
+          << (availability == Availability::partly_zero ? ", " + std::string(name_of(availability)) : "")
           << '\n';
   }
 }
