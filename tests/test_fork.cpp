@@ -270,9 +270,9 @@ TEST_CASE("first question and fork" * doctest::skip()) {
 
 TEST_CASE("a child forked while another thread asks what runs can ask") {
   bool good = true;
-  for (int i = 0; i < 20 && good; ++i)
+  for (int i = 0; i < 40 && good; ++i)
     good = is_good([i] {
-      ::setenv("HYPERTAPE_TEST_MICROSECONDS", std::to_string(15 * i).c_str(), 1);
+      ::setenv("HYPERTAPE_TEST_MICROSECONDS", std::to_string(3 * i).c_str(), 1);
       ::execl("/proc/self/exe", "hypertape_tests", "--test-case=first question and fork", "--no-skip",
               "--minimal", nullptr);
       return false;
