@@ -65,7 +65,7 @@ constinit thread_local AnomalyRecord* watching = nullptr;
 bool is_finite(const Tensor& tensor) {
   const Header& header = *tensor.header();
   if (!is_floating(header.dtype) || header.size == 0) return true;
-  return !backend_of(tensor).has_non_finite(view_of(tensor));
+  return !backend_of(tensor)->has_non_finite(view_of(tensor));
 }
 
 std::string text_of(const Shape& shape) {

@@ -214,7 +214,7 @@ Tensor fingerprints(const TensorList& results, const std::vector<std::size_t>& p
   for (std::size_t i = 0; i < places.size(); ++i) {
     const Tensor result = make_contiguous(results[places[i]]);
     const Tensor one = make_view(all, Shape{}, nullptr, static_cast<std::int64_t>(i));
-    backend_of(all).fingerprint(view_of(result), view_of(one));
+    backend_of(all)->fingerprint(view_of(result), view_of(one));
   }
   return all;
 }
@@ -225,7 +225,7 @@ void require_replayed(const TensorList& results, const std::vector<std::size_t>&
     if (k >= results.size() || !results[k].defined())
       throw NotReplayed("checkpoint", "the function returned fewer tensors when it ran again than at first");
   const Tensor again = fingerprints(results, places);
-  if (!backend_of(first).expect_same(view_of(again), view_of(first)))
+  if (!backend_of(first)->expect_same(view_of(again), view_of(first)))
     throw NotReplayed("checkpoint",
                       "the function gave other values when it ran again; it may depend on its arguments and "
                       "on constants alone: no random generator of its own, no counter, and no captured "
@@ -235,6 +235,7 @@ void require_replayed(const TensorList& results, const std::vector<std::size_t>&
 }  // namespace
 
 TensorList checkpoint_list(std::function<TensorList(const TensorList&)> f, const TensorList& x) {
+  const DefaultFloats floats;
   const Nesting nesting;
   // Forward mode keeps nothing anyway.
   if (!any_recorded(x)) return f(x);

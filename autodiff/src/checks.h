@@ -42,6 +42,7 @@ inline Shape with_extent(const char* op, const Shape& shape, int axis, std::int6
 
 /// A number in the dtype of x: rank 0; Error if that dtype does not have it.
 inline Tensor number_like(const char* op, const Tensor& x, double number) {
+  const DefaultFloats floats;
   const Dtype dtype = header_of(op, x).dtype;
   if (dtype == Dtype::boolean)
     fail(op, "cannot take the number ", number, " with a boolean tensor of shape ", x.shape());
@@ -58,7 +59,7 @@ void require_indices(const char* op, const Tensor& indices, std::int64_t bound, 
   const Header& header = header_of(op, indices);
   if (header.dtype != Dtype::int64)
     fail(op, "indices must be int64, not ", header.dtype, " of shape ", indices.shape());
-  const OutsideIndex found = backend_of(indices).first_outside(view_of(indices), bound);
+  const OutsideIndex found = backend_of(indices)->first_outside(view_of(indices), bound);
   if (found.position < 0) return;
   std::array<std::int64_t, max_rank> place{};
   std::int64_t rest = found.position;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "checks.h"
+#include "default_floats.h"
 #include "hypertape/autodiff/ops.h"
 #include "walk.h"
 
@@ -47,6 +48,7 @@ Tensor without_scopes(Tensor&& tensor, std::uint64_t low) {
 }  // namespace
 
 RecordedFunction record_function(ListFunction f, const TensorList& x) {
+  const DefaultFloats floats;
   const std::uint64_t scope = open_scope();
   TensorList leaves(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) leaves[i] = make_leaf(x[i], scope, i);
@@ -82,6 +84,7 @@ namespace {
 
 TensorList pull_checked(GraphState& state, const TensorList& cotangents, bool consume, TensorList accumulated,
                         WalkSupports* supports) {
+  const DefaultFloats floats;  // also of the rules' own numbers, as below
   if (state.consumed) fail("pullback", "was consumed by an earlier call; keep it with operator() instead");
   const TensorList &outputs = state.graph.outputs, &seeds = cotangents;
   if (seeds.size() != outputs.size())
@@ -125,6 +128,7 @@ TensorList pull_scalar(GraphState& state) {
 }
 
 TensorList push_recorded(GraphState& state, const TensorList& tangents, bool stacked) {
+  const DefaultFloats floats;
   if (tangents.size() != state.graph.inputs)
     fail("linearize", tangents.size(), " tangents given for ", state.graph.inputs, " inputs");
   std::int64_t block = 0;
@@ -177,6 +181,7 @@ TensorList with_tangents(const char* operation, const TensorList& x, const Tenso
 
 DualGradients dual_gradients(const char* operation, ListFunction f, const TensorList& x,
                              const TensorList& tangents, const std::vector<Wanted>& wanted) {
+  const DefaultFloats floats;
   const TangentScope open;
   const std::uint64_t scope = open.id();
   const TensorList inputs = with_tangents(operation, x, tangents, scope);
@@ -226,6 +231,7 @@ TensorList hessian_product(const char* operation, ListFunction f, const TensorLi
 
 std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
                                                 const TensorList& tangents) {
+  const DefaultFloats floats;
   const TangentScope open;
   const std::uint64_t scope = open.id();
   const TensorList inputs = with_tangents("jvp", x, tangents, scope);
@@ -307,6 +313,7 @@ NotReplayed::~NotReplayed() = default;
 
 TensorList custom_vjp(const std::string& name, const TensorList& inputs,
                       const std::function<CustomVjp(const TensorList& plain)>& forward) {
+  const detail::DefaultFloats floats;
   if (!forward) fail("custom_vjp", "'", name, "' has no function for the forward pass");
   TensorList plain(inputs.size());
   for (std::size_t i = 0; i < inputs.size(); ++i)

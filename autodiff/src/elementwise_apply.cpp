@@ -271,7 +271,7 @@ void run(const ElementwiseFunction& function, double scalar, std::span<const Ope
     if (mask >> i & 1u) call.inputs[call.input_count++] = find_tangent(*operands[i]->header(), scope);
   call.outputs[call.output_count++] = &value;
   if (tangent) call.outputs[call.output_count++] = tangent;
-  backend_of(value).elementwise(call);
+  backend_of(value)->elementwise(call);
 }
 
 Tensor make_output(std::span<const Operand> operands, bool same, const Shape& shape) {

@@ -22,7 +22,7 @@ Tensor astype(const Tensor& x, Dtype dtype) {
   const detail::Header& header = detail::header_of("astype", x);
   if (header.dtype == dtype) return x;
   Tensor result = detail::make_tensor(x.shape(), dtype);
-  detail::backend_of(x).copy(detail::view_of(x), detail::view_of(result));
+  detail::backend_of(x)->copy(detail::view_of(x), detail::view_of(result));
   if (!is_floating(header.dtype) || !is_floating(dtype)) return result;
   return detail::finish_one(detail::astype_rule, {}, detail::CastAttributes{header.dtype, dtype},
                             std::move(result), x);

@@ -21,7 +21,7 @@ void require_one_dtype(const char* op, const Tensor& a, const Tensor& b) {
 
 Tensor relate(const char* op, Relation relation, const Tensor& a, const Tensor& b) {
   Tensor result = make_tensor(broadcast_shapes(op, a.shape(), b.shape()), Dtype::boolean);
-  backend_of(a).relate(relation, view_of(a), view_of(b), view_of(result));
+  backend_of(a)->relate(relation, view_of(a), view_of(b), view_of(result));
   return result;
 }
 
@@ -100,8 +100,8 @@ Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
   const Shape shape =
       broadcast_shapes("where", mask.shape(), broadcast_shapes("where", a.shape(), b.shape()));
   Tensor result = detail::make_tensor(shape, a.dtype());
-  detail::backend_of(a).select(detail::view_of(mask), detail::view_of(a), detail::view_of(b),
-                               detail::view_of(result));
+  detail::backend_of(a)->select(detail::view_of(mask), detail::view_of(a), detail::view_of(b),
+                                detail::view_of(result));
   return detail::finish_one(detail::where_rule, {1, 0}, detail::WhereAttributes{a.shape(), b.shape(), shape},
                             std::move(result), mask, a, b);
 }

@@ -301,6 +301,7 @@ namespace hypertape {
 #include "hypertape/core/elementwise.def"
 
 Tensor clamp(Operand x, double low, double high) {
+  const detail::DefaultFloats floats;
   detail::require_floating("clamp", *x);
   if (!(low <= high)) fail("clamp", "needs low <= high, not ", low, " and ", high);
   const Dtype dtype = x->dtype();

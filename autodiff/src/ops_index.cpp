@@ -58,7 +58,7 @@ void require_fitting(const char* op, const Shape& shape, int axis, const Tensor&
 Tensor scatter_as(const char* op, const Shape& shape, int axis, const Tensor& indices, const Tensor& values) {
   require_fitting(op, shape, axis, indices);
   Tensor result = make_tensor(shape, values.dtype());
-  backend_of(values).scatter_add(view_of(values), axis, view_of(indices), view_of(result));
+  backend_of(values)->scatter_add(view_of(values), axis, view_of(indices), view_of(result));
   return finish_one(scatter_rule, {2, 0}, IndexAttributes{op, axis, shape}, std::move(result), values,
                     indices);
 }
@@ -73,7 +73,7 @@ Tensor gather_as(const char* op, const Tensor& x, int axis, const Tensor& indice
   const Shape shape = x.shape();
   require_fitting(op, shape, axis, indices);
   Tensor result = make_tensor(indices.shape(), x.dtype());
-  backend_of(x).gather(view_of(x), axis, view_of(indices), view_of(result));
+  backend_of(x)->gather(view_of(x), axis, view_of(indices), view_of(result));
   return finish_one(gather_rule, {2, 0}, IndexAttributes{op, axis, shape}, std::move(result), x, indices);
 }
 

@@ -113,8 +113,8 @@ constexpr OpRule hessian_rule = by_rows(
 Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s) {
   Tensor result = make_tensor(logits.shape(), logits.dtype());
   const Tensor rows = make_contiguous(logits), directions = make_contiguous(s);
-  backend_of(logits).softmax_cross_entropy_curvature(view_of(scales), mean, view_of(rows),
-                                                     view_of(directions), view_of(result));
+  backend_of(logits)->softmax_cross_entropy_curvature(view_of(scales), mean, view_of(rows),
+                                                      view_of(directions), view_of(result));
   return finish_one(hessian_rule, {7, 0}, HessianAttributes{mean}, std::move(result), scales, logits, s);
 }
 
@@ -182,8 +182,8 @@ constexpr OpRule losses_gradient_rule =
 Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels) {
   Tensor result = make_tensor(logits.shape(), logits.dtype());
   const Tensor rows = make_contiguous(logits);
-  backend_of(logits).softmax_cross_entropy_gradient(view_of(scales), false, view_of(rows), view_of(labels),
-                                                    view_of(result));
+  backend_of(logits)->softmax_cross_entropy_gradient(view_of(scales), false, view_of(rows), view_of(labels),
+                                                     view_of(result));
   return finish_one(losses_gradient_rule, {7, 0}, NoAttributes{}, std::move(result), scales, logits, labels);
 }
 
@@ -192,7 +192,7 @@ void require_labels(const char* op, const Tensor& labels, std::int64_t rows, std
   if (header.dtype != Dtype::int64) fail(op, "labels must be int64, not ", header.dtype);
   if (header.rank != 1 || header.extents()[0] != rows)
     fail(op, "labels have shape ", labels.shape(), ", expected (", rows, ")");
-  const OutsideIndex found = backend_of(labels).first_outside(view_of(labels), classes);
+  const OutsideIndex found = backend_of(labels)->first_outside(view_of(labels), classes);
   if (found.position >= 0)
     fail(op, "label ", found.value, " of row ", found.position, " is outside 0..", classes - 1, " (", classes,
          " classes)");
@@ -220,7 +220,7 @@ using detail::view_of;
 Tensor gather_labels(const Tensor& rows, const Tensor& labels) {
   detail::require_rows("gather_labels", rows, labels);
   Tensor result = make_tensor(Shape{rows.extent(0)}, rows.dtype());
-  backend_of(rows).gather_labels(view_of(rows), view_of(labels), view_of(result));
+  backend_of(rows)->gather_labels(view_of(rows), view_of(labels), view_of(result));
   return finish_one(detail::gather_rule, {2, 0}, detail::ClassesAttributes{rows.extent(1)}, std::move(result),
                     rows, labels);
 }
@@ -232,7 +232,7 @@ Tensor scatter_labels(const Tensor& values, const Tensor& labels, std::int64_t c
   const Shape shape = detail::shape_of("scatter_labels", extents);
   detail::require_labels("scatter_labels", labels, values.size(), classes);
   Tensor result = make_tensor(shape, values.dtype());
-  backend_of(values).scatter_labels(view_of(values), view_of(labels), view_of(result));
+  backend_of(values)->scatter_labels(view_of(values), view_of(labels), view_of(result));
   return finish_one(detail::scatter_rule, {2, 0}, detail::ClassesAttributes{classes}, std::move(result),
                     values, labels);
 }
@@ -244,7 +244,7 @@ Tensor integer_cross_entropy(const Tensor& logits, const Tensor& labels) {
   require_nonempty("softmax_cross_entropy", logits);
   Tensor result = make_tensor(Shape{}, logits.dtype());
   const Tensor rows = make_contiguous(logits);
-  backend_of(logits).softmax_cross_entropy(view_of(rows), view_of(labels), view_of(result));
+  backend_of(logits)->softmax_cross_entropy(view_of(rows), view_of(labels), view_of(result));
   return finish_one(cross_entropy_rule, {3, 0}, NoAttributes{}, std::move(result), logits, labels);
 }
 
@@ -253,7 +253,7 @@ Tensor integer_cross_entropy_losses(const char* op, const Tensor& logits, const 
   require_nonempty(op, logits);
   Tensor result = make_tensor(Shape{logits.extent(0)}, logits.dtype());
   const Tensor rows = make_contiguous(logits);
-  backend_of(logits).softmax_cross_entropy_losses(view_of(rows), view_of(labels), view_of(result));
+  backend_of(logits)->softmax_cross_entropy_losses(view_of(rows), view_of(labels), view_of(result));
   return finish_one(losses_rule, {3, 0}, NoAttributes{}, std::move(result), logits, labels);
 }
 
@@ -267,8 +267,8 @@ Tensor softmax_cross_entropy_gradient(const Tensor& scale, const Tensor& logits,
     fail("softmax_cross_entropy_gradient", "scale must be one element, not shape ", scale.shape());
   Tensor result = make_tensor(logits.shape(), logits.dtype());
   const Tensor rows = make_contiguous(logits);
-  backend_of(logits).softmax_cross_entropy_gradient(view_of(scale), true, view_of(rows), view_of(labels),
-                                                    view_of(result));
+  backend_of(logits)->softmax_cross_entropy_gradient(view_of(scale), true, view_of(rows), view_of(labels),
+                                                     view_of(result));
   return finish_one(detail::cross_entropy_gradient_rule, {7, 0}, detail::NoAttributes{}, std::move(result),
                     scale, logits, labels);
 }

@@ -66,7 +66,7 @@ const OpKernels* kernels_of(Activation activation) {
 // value holds x weight; returns the tangent, absent for scope 0.
 Tensor finish_layer(const Tensor& value, const Tensor& x, const Tensor& weight, const Tensor& bias,
                     Activation activation, std::uint64_t scope) {
-  Backend& backend = backend_of(value);
+  const BackendCall backend = backend_of(value);
   LayerViews layer{view_of(value), view_of(bias)};
   layer.activation = kernels_of(activation);
   Tensor tangent;
@@ -76,13 +76,13 @@ Tensor finish_layer(const Tensor& value, const Tensor& x, const Tensor& weight, 
                  *bias_tangent = find_tangent(*bias.header(), scope);
     tangent = make_like(*value.header());
     layer.tangent = view_of(tangent);
-    if (x_tangent) backend.product(view_of(*x_tangent), false, view_of(weight), false, layer.tangent, false);
+    if (x_tangent) backend->product(view_of(*x_tangent), false, view_of(weight), false, layer.tangent, false);
     if (weight_tangent)
-      backend.product(view_of(x), false, view_of(*weight_tangent), false, layer.tangent, x_tangent);
+      backend->product(view_of(x), false, view_of(*weight_tangent), false, layer.tangent, x_tangent);
     if (bias_tangent) layer.bias_tangent = view_of(*bias_tangent);
     layer.bias_tangent_alone = !x_tangent && !weight_tangent;
   }
-  backend.finish_layer(layer);
+  backend->finish_layer(layer);
   return tangent;
 }
 
@@ -108,8 +108,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
 
   const std::int64_t rows = x.header()->extents()[0];
   Tensor y = detail::make_tensor(Shape{rows, bias.header()->size}, x.header()->dtype);
-  detail::backend_of(y).product(detail::view_of(x), false, detail::view_of(weight), false, detail::view_of(y),
-                                false);
+  detail::backend_of(y)->product(detail::view_of(x), false, detail::view_of(weight), false,
+                                 detail::view_of(y), false);
   Tensor tangent = detail::finish_layer(y, x, weight, bias, activation, scope);
   const std::array<Tensor*, 1> out{&y};
   if (detail::is_watched()) [[unlikely]]

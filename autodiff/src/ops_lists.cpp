@@ -138,9 +138,9 @@ void write_runs(const TensorList& list, const std::vector<Shape>& shapes, Tensor
     const Tensor run = make_view(target, shapes[i], nullptr, offset);
     if (lies_in(run, list[i])) continue;
     if (list[i].defined())
-      backend_of(target).copy(view_of(list[i]), view_of(run));
+      backend_of(target)->copy(view_of(list[i]), view_of(run));
     else
-      backend_of(target).fill(view_of(run), 0.0);
+      backend_of(target)->fill(view_of(run), 0.0);
   }
 }
 
@@ -171,8 +171,8 @@ Tensor join_pieces(const TensorList& pieces, const JoinAttributes& at) {
   std::int64_t start = 0;
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     if (pieces[i].defined())
-      backend_of(result).copy(view_of(pieces[i]),
-                              view_of(view_of_range(result, at.axis, start, at.sizes[i])));
+      backend_of(result)->copy(view_of(pieces[i]),
+                               view_of(view_of_range(result, at.axis, start, at.sizes[i])));
     start += at.sizes[i];
   }
   Tensor* out = &result;
@@ -309,8 +309,8 @@ Tensor stack(const TensorList& rows, const Shape& row, Dtype dtype, std::int64_t
     const TensorList places = unstack(result, a);
     const Tensor zero = detail::make_view(Tensor::zeros(Shape{}, dtype), row, detail::Strides{}.data(), 0);
     for (std::size_t i = 0; i < rows.size(); ++i)
-      detail::backend_of(result).copy(detail::view_of(rows[i].defined() ? rows[i] : zero),
-                                      detail::view_of(places[i]));
+      detail::backend_of(result)->copy(detail::view_of(rows[i].defined() ? rows[i] : zero),
+                                       detail::view_of(places[i]));
   }
   Tensor* out = &result;
   detail::finish(detail::stack_rule, {}, detail::RowsAttributes{row, dtype, a}, detail::pointers(rows),

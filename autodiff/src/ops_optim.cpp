@@ -65,7 +65,7 @@ void pull_sgd_step(Pull& pull) {
   step.momentum = view_of(pull.input(momentum_input));
   step.bar_push = view_of(bar_push);
   step.bar_v_before = view_of(bar_before);
-  backend_of(read_w).sgd_step_back(step);
+  backend_of(read_w)->sgd_step_back(step);
   read_v = Tensor();
   if (with_rate) pull.gradients[rate_input] = negate(std::move(rate_sum));
   if (with_momentum) pull.gradients[momentum_input] = std::move(momentum_sum);
@@ -122,7 +122,7 @@ void push_sgd_step(Push& push) {
   step.momentum = view_of(push.input(momentum_input));
   step.next_w_tangent = view_of(push.results[0] = make_like(*w.header()));
   step.next_v_tangent = view_of(push.results[1] = make_like(*w.header()));
-  backend_of(w).sgd_step_tangent(step);
+  backend_of(w)->sgd_step_tangent(step);
 }
 
 constexpr OpRule sgd_step_rule = {name, pull_sgd_step, push_sgd_step};
@@ -186,8 +186,8 @@ SgdStep sgd_step(Operand weights, Operand velocity, Operand push, const Tensor& 
   SgdStep next{place(w_donor), place(v_donor)};
   const Tensor read_w = make_contiguous(*weights), read_v = make_contiguous(*velocity),
                read_push = make_contiguous(*push);
-  backend_of(read_w).sgd_step({view_of(read_w), view_of(read_v), view_of(read_push), view_of(rate),
-                               view_of(momentum), view_of(next.weights), view_of(next.velocity)});
+  backend_of(read_w)->sgd_step({view_of(read_w), view_of(read_v), view_of(read_push), view_of(rate),
+                                view_of(momentum), view_of(next.weights), view_of(next.velocity)});
   // Donors' old elements are gone: whatever happens from here on, nobody finds them half stepped.
   std::array<const Tensor*, 5> inputs{&*weights, &*velocity, &*push, &rate, &momentum};
   std::array<Tensor, 3> taken;

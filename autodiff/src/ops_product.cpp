@@ -185,8 +185,8 @@ void multiply_into(const Tensor& target, const Tensor& a, const Tensor& b, const
   const Shape shape = target.shape();
   const Tensor left = shape.rank() == 2 ? a : with_batch(a, shape);
   const Tensor right = shape.rank() == 2 ? b : with_batch(b, shape);
-  backend_of(target).product(view_of(left), at.transpose_a, view_of(right), at.transpose_b, view_of(target),
-                             accumulate);
+  backend_of(target)->product(view_of(left), at.transpose_a, view_of(right), at.transpose_b, view_of(target),
+                              accumulate);
 }
 
 // Into `c`, memory of the product's shape, if it is given.
@@ -265,7 +265,7 @@ Tensor matmul_add(Operand c, const Tensor& a, const Tensor& b, bool transpose_a,
     sum = detail::make_alias(addend);
   } else {
     sum = detail::make_tensor(shape, addend.dtype());
-    detail::backend_of(sum).copy(detail::view_of(addend), detail::view_of(sum));
+    detail::backend_of(sum)->copy(detail::view_of(addend), detail::view_of(sum));
   }
   const detail::MatmulAttributes at{transpose_a, transpose_b};
   detail::multiply_into(sum, a, b, at, true);

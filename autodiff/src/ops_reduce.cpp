@@ -29,7 +29,7 @@ Tensor sum_kept(const Tensor& x, const Shape& kept, const Shape& output) {
   Tensor result = make_tensor(output, x.header()->dtype);
   // The backend sees the summed axes with extent 1; contiguous memory does not care.
   const Tensor seen = make_view(result, kept, nullptr, 0);
-  backend_of(x).sum(view_of(x), view_of(seen));
+  backend_of(x)->sum(view_of(x), view_of(seen));
   if (!links_of(x).any() && !is_watched()) return result;
   return finish_one(sum_rule, {}, SumAttributes{x.shape(), kept, output}, std::move(result), x);
 }
@@ -103,14 +103,14 @@ Tensor dot(const Tensor& a, const Tensor& b) {
     fail("dot", "shapes differ: ", a.shape(), " and ", b.shape());
   Tensor result = detail::make_tensor(Shape{}, a.header()->dtype);
   const Tensor left = detail::make_contiguous(a), right = detail::make_contiguous(b);
-  detail::backend_of(a).dot(detail::view_of(left), detail::view_of(right), detail::view_of(result));
+  detail::backend_of(a)->dot(detail::view_of(left), detail::view_of(right), detail::view_of(result));
   const detail::Saves saves{(detail::links_of(b).any() ? 1u : 0u) | (detail::links_of(a).any() ? 2u : 0u), 0};
   return detail::finish_one(detail::dot_rule, saves, detail::NoAttributes{}, std::move(result), a, b);
 }
 
 bool has_non_finite(const Tensor& x) {
   detail::require_floating("has_non_finite", x);
-  return detail::backend_of(x).has_non_finite(detail::view_of(x));
+  return detail::backend_of(x)->has_non_finite(detail::view_of(x));
 }
 
 }  // namespace hypertape

@@ -19,7 +19,7 @@ Tensor softmax_shift(const Tensor& x, const std::array<bool, max_rank>& reduced)
   for (int axis = 0; axis <= last; ++axis) {
     if (!reduced[static_cast<std::size_t>(axis)]) continue;
     Tensor next = make_tensor(shift.shape().with(axis, 1), x.dtype());
-    backend_of(x).extreme(view_of(shift), axis, true, axis == last, view_of(next));
+    backend_of(x)->extreme(view_of(shift), axis, true, axis == last, view_of(next));
     shift = std::move(next);
   }
   return shift;
@@ -86,6 +86,7 @@ Tensor standard_deviation(const Tensor& x) {
 Tensor standard_deviation(const Tensor& x, const std::vector<std::int64_t>& axes, bool keep,
                           std::int64_t correction) {
   constexpr const char* op = "standard_deviation";
+  const detail::DefaultFloats floats;
   detail::require_floating(op, x);
   const detail::ReducedAxes over = detail::reduced_axes(op, x, axes, keep);
   if (correction < 0 || over.count <= correction)

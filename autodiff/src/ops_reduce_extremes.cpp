@@ -37,7 +37,7 @@ OneAxis merge_reduced(const Tensor& x, const ReducedAxes& over) {
 
 Tensor position_of_extreme(const Tensor& x, int axis, bool largest) {
   Tensor positions = make_tensor(x.shape().with(axis, 1), Dtype::int64);
-  backend_of(x).arg_extreme(view_of(x), axis, largest, view_of(positions));
+  backend_of(x)->arg_extreme(view_of(x), axis, largest, view_of(positions));
   return positions;
 }
 
@@ -50,7 +50,7 @@ Tensor extreme(const char* op, const Tensor& x, const std::vector<std::int64_t>&
   const OneAxis one = merge_reduced(x, over);
   if (!links_of(x).any()) {
     Tensor best = make_tensor(one.x.shape().with(one.axis, 1), x.dtype());
-    backend_of(x).extreme(view_of(one.x), one.axis, largest, false, view_of(best));
+    backend_of(x)->extreme(view_of(one.x), one.axis, largest, false, view_of(best));
     return reshape(best, over.output);
   }
   return reshape(gather_as(op, one.x, one.axis, position_of_extreme(one.x, one.axis, largest)), over.output);

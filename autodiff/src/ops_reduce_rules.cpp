@@ -59,7 +59,7 @@ Tensor reduce_booleans(const char* op, const Tensor& x, const std::vector<std::i
   Tensor result =
       make_tensor(over.output, reduction == BooleanReduction::count ? Dtype::int64 : Dtype::boolean);
   const Tensor seen = make_view(result, over.kept, nullptr, 0);
-  backend_of(x).reduce_booleans(view_of(x), reduction, view_of(seen));
+  backend_of(x)->reduce_booleans(view_of(x), reduction, view_of(seen));
   return result;
 }
 
@@ -67,7 +67,7 @@ Tensor reduce_booleans(const char* op, const Tensor& x, const std::vector<std::i
 
 Tensor norm_as(const char* op, const Tensor& x, const Shape& kept, const Shape& output) {
   Tensor result = make_tensor(output, x.dtype());
-  backend_of(x).norm(view_of(x), view_of(make_view(result, kept, nullptr, 0)));
+  backend_of(x)->norm(view_of(x), view_of(make_view(result, kept, nullptr, 0)));
   return finish_one(norm_rule, {1, 1}, NormAttributes{op, kept, output}, std::move(result), x);
 }
 
@@ -88,7 +88,7 @@ Tensor cumulative_sum(const Tensor& x, std::int64_t axis, bool reverse) {
   detail::require_floating("cumulative_sum", x);
   const int a = normalize_axis("cumulative_sum", axis, x.shape());
   Tensor result = detail::make_like(*x.header());
-  detail::backend_of(x).cumulative_sum(detail::view_of(x), a, reverse, detail::view_of(result));
+  detail::backend_of(x)->cumulative_sum(detail::view_of(x), a, reverse, detail::view_of(result));
   return detail::finish_one(detail::cumulative_rule, {}, detail::CumulativeAttributes{a, reverse},
                             std::move(result), x);
 }

@@ -66,7 +66,7 @@ Tensor place_diagonal(const Tensor& x, const DiagonalAttributes& at) {
   extents.push_back(at.rows);
   extents.push_back(at.columns);
   Tensor result = Tensor::zeros(Shape(std::span<const std::int64_t>(extents)), header.dtype);
-  backend_of(x).copy(view_of(x), view_of(view_of_diagonal(result, at)));
+  backend_of(x)->copy(view_of(x), view_of(view_of_diagonal(result, at)));
   return finish_one(diag_rule, {}, at, std::move(result), x);
 }
 
@@ -108,7 +108,7 @@ Tensor triangle(const Tensor& x, const TriangleAttributes& at) {
     const std::int64_t border = std::clamp<std::int64_t>(i + diagonal + (at.upper ? 0 : 1), 0, columns);
     const std::int64_t first = at.upper ? border : 0, count = at.upper ? columns - border : border;
     if (count > 0)
-      backend_of(x).copy(view_of(part(x, i, first, count)), view_of(part(result, i, first, count)));
+      backend_of(x)->copy(view_of(part(x, i, first, count)), view_of(part(result, i, first, count)));
   }
   return finish_one(triangle_rule, {}, at, std::move(result), x);
 }

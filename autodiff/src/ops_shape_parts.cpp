@@ -46,7 +46,7 @@ Tensor take_part(const Tensor& x, const SliceAttributes& at) {
 
 Tensor place_part(const Tensor& x, const SliceAttributes& at) {
   Tensor result = Tensor::zeros(x.shape().with(at.axis, at.extent), x.header()->dtype);
-  backend_of(x).copy(view_of(x), view_of(view_of_part(result, at)));
+  backend_of(x)->copy(view_of(x), view_of(view_of_part(result, at)));
   return finish_one(pad_rule, {}, at, std::move(result), x);
 }
 
@@ -117,8 +117,8 @@ Tensor roll_axis(const Tensor& x, int axis, std::int64_t shift) {
   Tensor result = make_like(header);
   const std::int64_t extent = header.extents()[axis], kept = extent - shift;
   const auto move = [&](std::int64_t from, std::int64_t to, std::int64_t count) {
-    backend_of(x).copy(view_of(view_of_part(x, {axis, from, 1, count, extent})),
-                       view_of(view_of_part(result, {axis, to, 1, count, extent})));
+    backend_of(x)->copy(view_of(view_of_part(x, {axis, from, 1, count, extent})),
+                        view_of(view_of_part(result, {axis, to, 1, count, extent})));
   };
   move(0, shift, kept);
   move(kept, 0, shift);
@@ -190,7 +190,7 @@ Tensor pad(const Tensor& x, const Margins& margins) {
   for (std::size_t axis = 0; axis < margins.size() && header.size > 0; ++axis)
     offset += margins[axis].first * strides[axis];
   const Tensor inside = detail::make_view(result, from, strides.data(), offset);
-  detail::backend_of(x).copy(detail::view_of(x), detail::view_of(inside));
+  detail::backend_of(x)->copy(detail::view_of(x), detail::view_of(inside));
   if (!detail::links_of(x).any()) return result;
   return detail::finish_one(detail::pad_margins_rule, {}, detail::MarginsAttributes{margins},
                             std::move(result), x);

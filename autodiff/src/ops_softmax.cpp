@@ -117,7 +117,7 @@ constexpr OpRule log_softmax_push_rule =
 Tensor derivative(SoftmaxDerivative kind, const OpRule& rule, const Tensor& result, const Tensor& t,
                   std::int64_t axis) {
   Tensor y = make_tensor(t.shape(), t.dtype());
-  backend_of(t).softmax_derivative(kind, view_of(result), view_of(t), static_cast<int>(axis), view_of(y));
+  backend_of(t)->softmax_derivative(kind, view_of(result), view_of(t), static_cast<int>(axis), view_of(y));
   return finish_one(rule, {3, 0}, AxisAttributes{axis}, std::move(y), result, t);
 }
 Tensor softmax_slope(const Tensor& p, const Tensor& t, std::int64_t axis) {
@@ -135,7 +135,7 @@ Tensor softmax_along(const OpRule& rule, const Tensor& x, std::int64_t axis, boo
   const int a = normalize_axis(rule.name, axis, x.shape());
   if (x.extent(a) == 0) fail(rule.name, "needs elements along axis ", a, " of shape ", x.shape());
   Tensor y = make_tensor(x.shape(), x.dtype());
-  backend_of(x).softmax(view_of(x), a, logarithm, view_of(y));
+  backend_of(x)->softmax(view_of(x), a, logarithm, view_of(y));
   return finish_one(rule, {0, 1}, AxisAttributes{a}, std::move(y), x);
 }
 

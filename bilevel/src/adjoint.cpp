@@ -20,8 +20,8 @@ void HyperCotangent::add(std::size_t position, std::int64_t t, Tensor&& part) {
   if (!total.defined()) total = Tensor::zeros(hyper_[position].shape(), hyper_[position].dtype());
   const Tensor row = slice(total, 0, t, t + 1);
   const Tensor flat = hypertape::detail::make_view(row, part.shape(), nullptr, 0);
-  hypertape::detail::backend_of(total).copy(hypertape::detail::view_of(part),
-                                            hypertape::detail::view_of(flat));
+  hypertape::detail::backend_of(total)->copy(hypertape::detail::view_of(part),
+                                             hypertape::detail::view_of(flat));
 }
 
 void HyperCotangent::add_step(std::int64_t t, TensorList&& direct, TensorList&& mixed) {

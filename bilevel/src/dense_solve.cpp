@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "aside.h"
+#include "default_floats.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/linear.h"
 #include "hypertape/core/error.h"
@@ -227,6 +228,7 @@ Vector times(const Matrix& a, const Vector& x) {
 }  // namespace
 
 LinearSolution dense_solve(const LinearMap& a, const TensorList& b, const DenseOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   return detail::solve_dense("dense_solve", a, b, options, nullptr);
 }
 

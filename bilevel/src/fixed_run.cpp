@@ -57,21 +57,21 @@ FixedRun::Integers::Integers(const std::vector<Shape>& of)
       bits(of.size(), hypertape::detail::fraction_bits) {}
 
 void FixedRun::Integers::set(const TensorList& values) {
-  hypertape::detail::Backend& backend = hypertape::detail::backend_of(whole);
+  const hypertape::detail::BackendCall backend = hypertape::detail::backend_of(whole);
   for (std::size_t i = 0; i < parts.size(); ++i)
-    backend.to_fixed(view_of(hypertape::detail::make_contiguous(values[i])), view_of(parts[i]), bits[i]);
+    backend->to_fixed(view_of(hypertape::detail::make_contiguous(values[i])), view_of(parts[i]), bits[i]);
 }
 
 // Views of one fresh flat tensor: they are saved by derivatives, so they may not be overwritten later.
 TensorList FixedRun::Integers::floats(Dtype dtype) const {
-  hypertape::detail::Backend& backend = hypertape::detail::backend_of(whole);
+  const hypertape::detail::BackendCall backend = hypertape::detail::backend_of(whole);
   const Tensor flat = hypertape::detail::make_tensor(whole.shape(), dtype);
   TensorList values = unflatten(flat, shapes);
   if (std::all_of(bits.begin(), bits.end(), [&](int each) { return each == bits.front(); })) {
-    backend.from_fixed(view_of(whole), view_of(flat), bits.front());
+    backend->from_fixed(view_of(whole), view_of(flat), bits.front());
   } else {
     for (std::size_t i = 0; i < parts.size(); ++i)
-      backend.from_fixed(view_of(parts[i]), view_of(values[i]), bits[i]);
+      backend->from_fixed(view_of(parts[i]), view_of(values[i]), bits[i]);
   }
   return values;
 }
@@ -136,12 +136,12 @@ void FixedRun::train(bool report) {
 // finite.
 bool FixedRun::advance(const Numbers& at) {
   for (std::size_t k = 0; k < digits_.size(); ++k) {
-    if (backend().momentum_forward(digits_[k], at.numerators[k], is_dampened(), views_of(k)) ==
+    if (backend()->momentum_forward(digits_[k], at.numerators[k], is_dampened(), views_of(k)) ==
         StepFault::none)
       continue;
     while (k-- > 0) {
-      backend().momentum_reverse_weights(views_of(k));
-      backend().momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
+      backend()->momentum_reverse_weights(views_of(k));
+      backend()->momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
     }
     return false;
   }
@@ -198,14 +198,14 @@ void FixedRun::fit(Integers& integers, std::size_t part, double largest, double 
 void FixedRun::undo_weights(const Numbers& at) {
   --step_;
   set_views(at, {});
-  backend().momentum_reverse_weights(views_);
+  backend()->momentum_reverse_weights(views_);
 }
 
 void FixedRun::undo_velocities(const Numbers& at, const TensorList& gradient) {
   set_views(at, gradient);
   for (std::size_t k = 0; k < digits_.size(); ++k) {
     const StepFault fault =
-        backend().momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
+        backend()->momentum_reverse_velocities(digits_[k], at.numerators[k], is_dampened(), views_of(k));
     if (fault != StepFault::none) fail_replay(*run_, step_, "a gradient or velocity is another one");
   }
   require_replay(step_, step_);
@@ -272,7 +272,7 @@ std::span<const FixedRun::MomentumViews> FixedRun::views_of(std::size_t digits) 
 }
 
 std::uint64_t FixedRun::hash() const {
-  return backend().hash_fixed(view_of(w_.whole)) * 31 + backend().hash_fixed(view_of(v_.whole));
+  return backend()->hash_fixed(view_of(w_.whole)) * 31 + backend()->hash_fixed(view_of(v_.whole));
 }
 
 // Compares the state with that before step `at`, which was reached by running or undoing `step`.

@@ -66,7 +66,7 @@ class FixedRun {
     std::vector<int> bits;  // fraction bits of each part
   };
 
-  hypertape::detail::Backend& backend() const { return hypertape::detail::backend_of(w_.whole); }
+  hypertape::detail::BackendCall backend() const { return hypertape::detail::backend_of(w_.whole); }
   const optim::ReversibleMomentum& momentum() const { return *run_->problem().step.reversible; }
   std::vector<double> setting(const char* what, const TensorList& given) const;
   void begin();

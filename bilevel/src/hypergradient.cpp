@@ -10,6 +10,7 @@
 
 #include "availability.h"
 #include "classic_print.h"
+#include "default_floats.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
@@ -353,6 +354,7 @@ bool is_failure(ResultStatus status) noexcept {
 }
 
 Solution solve(const Problem& problem, const NamedTensors& h, const Estimator& estimator) {
+  const hypertape::detail::DefaultFloats floats;
   const auto run = std::make_shared<const Run>(
       problem, h, std::make_shared<Counters>(Counters{.caller = "solve"}), estimator.method());
   return solution_of(*run, estimator.method().solve(run));
@@ -374,6 +376,7 @@ class Training final : public detail::Method {
 }  // namespace
 
 Solution detail::train_for(const char* caller, const Problem& problem, const NamedTensors& h) {
+  const hypertape::detail::DefaultFloats floats;
   // Masked, so that nothing is recorded even if the problem's functions use variables being differentiated.
   const hypertape::detail::ScopeMask mask({0, hypertape::detail::scope_bound()});
   const Training training;
@@ -406,6 +409,7 @@ void note_kinks(Hypergradient& result, const std::vector<std::string>& operation
 
 Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, const NamedTensors& h,
                             const Estimator& estimator, const HypergradientOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   if (!outer) fail("hypergradient", "there is no outer loss");
   Hypergradient result;
   result.method = estimator.name();
@@ -436,6 +440,7 @@ Hypergradient hypergradient(const Problem& problem, const OuterLoss& outer, cons
 DirectionalDerivative directional_derivative(const Problem& problem, const OuterLoss& outer,
                                              const NamedTensors& h, const NamedTensors& direction,
                                              const HypergradientOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   if (!outer) fail("directional_derivative", "there is no outer loss");
   if (direction.names() != h.names())
     fail("directional_derivative", "the direction must have the hyperparameters' names, in their order");

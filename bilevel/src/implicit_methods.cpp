@@ -3,6 +3,7 @@
 #include <limits>
 #include <sstream>
 
+#include "default_floats.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/estimators.h"
@@ -242,6 +243,7 @@ TensorList mixed_by_differences(const InnerLossPointer& inner, const Tensor& w, 
 }  // namespace
 
 ImplicitCg::operator Estimator() const {
+  const hypertape::detail::DefaultFloats floats;
   check("implicit-cg", tolerance, iterations, inner_tolerance);
   if (!(damping >= 0.0 && std::isfinite(damping)))
     fail("implicit-cg", "damping is ", damping, "; it must be finite and not negative");
@@ -257,6 +259,7 @@ ImplicitCg::operator Estimator() const {
 }
 
 ImplicitNormalCg::operator Estimator() const {
+  const hypertape::detail::DefaultFloats floats;
   check("implicit-normal-cg", tolerance, iterations, inner_tolerance);
   const CgOptions options{tolerance, iterations, 0.0};
   return make<ImplicitMethod>(
@@ -269,6 +272,7 @@ ImplicitNormalCg::operator Estimator() const {
 }
 
 ImplicitDense::operator Estimator() const {
+  const hypertape::detail::DefaultFloats floats;
   require_tolerance("implicit-dense", inner_tolerance);
   if (most_parameters < 1) fail("implicit-dense", "most_parameters is ", most_parameters);
   if (!(tolerance >= 0.0)) fail("implicit-dense", "tolerance is ", tolerance);
@@ -283,6 +287,7 @@ ImplicitDense::operator Estimator() const {
 }
 
 ImplicitNeumann::operator Estimator() const {
+  const hypertape::detail::DefaultFloats floats;
   require_tolerance("implicit-neumann", inner_tolerance);
   require_rate("implicit-neumann", rate);
   if (terms < 0) fail("implicit-neumann", "terms is ", terms);
@@ -311,6 +316,7 @@ ImplicitNeumann::operator Estimator() const {
 }
 
 T1T2::operator Estimator() const {
+  const hypertape::detail::DefaultFloats floats;
   require_rate("t1-t2", rate);
   const double factor = rate;
   return make<OneStepMethod>(
@@ -322,6 +328,7 @@ T1T2::operator Estimator() const {
 }
 
 Darts::operator Estimator() const {
+  const hypertape::detail::DefaultFloats floats;
   require_rate("darts", rate);
   if (!(scale > 0.0 && std::isfinite(scale))) fail("darts", "scale is ", scale, "; it must be positive");
   ImplicitRule rule;

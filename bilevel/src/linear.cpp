@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "aside.h"
+#include "default_floats.h"
 #include "hypertape/core/error.h"
 #include "linear_operator.h"
 #include "spectrum.h"
@@ -202,10 +203,12 @@ LinearSolution detail::solve_normal(const char* name, const LinearMap& a, const 
 }
 
 LinearSolution conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   return detail::solve_definite("conjugate_gradient", a, b, options, nullptr);
 }
 
 LinearSolution normal_conjugate_gradient(const LinearMap& a, const TensorList& b, const CgOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   return detail::solve_normal("normal_conjugate_gradient", a, b, options, nullptr);
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "default_floats.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/linear.h"
 #include "hypertape/core/error.h"
@@ -48,6 +49,7 @@ bool is_differentiated(const TensorList& list) {
 }  // namespace
 
 LinearSolution neumann_series(const LinearMap& a, const TensorList& b, const NeumannOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   constexpr const char* name = "neumann_series";
   if (!(options.rate > 0.0 && std::isfinite(options.rate)))
     fail(name, "rate is ", options.rate, "; it must be positive, e.g. the learning rate of the training");

@@ -10,6 +10,7 @@
 
 #include "checkpoint_schedule.h"
 #include "classic_print.h"
+#include "default_floats.h"
 #include "digit_buffer.h"
 #include "growth_curve.h"
 #include "hypertape/autodiff/derivatives.h"
@@ -300,19 +301,31 @@ class Planner::Measured {
   Counted tape_steps_, trajectory_steps_, block_steps_, reversible_steps_;
 };
 
-Planner::Planner(Problem problem, OuterLoss outer, NamedTensors h)
-    : measured_(std::make_unique<Measured>(std::move(problem), std::move(outer), std::move(h))) {}
+Planner::Planner(Problem problem, OuterLoss outer, NamedTensors h) {
+  const hypertape::detail::DefaultFloats floats;
+  measured_ = std::make_unique<Measured>(std::move(problem), std::move(outer), std::move(h));
+}
 Planner::Planner(Planner&&) noexcept = default;
 Planner& Planner::operator=(Planner&&) noexcept = default;
 Planner::~Planner() = default;
 
-Prediction Planner::predict(const Unrolled&) { return measured_->unrolled(); }
-Prediction Planner::predict(const Trajectory&) { return measured_->trajectory(); }
+Prediction Planner::predict(const Unrolled&) {
+  const hypertape::detail::DefaultFloats floats;
+  return measured_->unrolled();
+}
+Prediction Planner::predict(const Trajectory&) {
+  const hypertape::detail::DefaultFloats floats;
+  return measured_->trajectory();
+}
 Prediction Planner::predict(const Checkpointed& method) {
+  const hypertape::detail::DefaultFloats floats;
   const Estimator checked = method;  // throws for settings out of range
   return measured_->checkpointed(method);
 }
-Prediction Planner::predict(const Reversible&) { return measured_->reversible(); }
+Prediction Planner::predict(const Reversible&) {
+  const hypertape::detail::DefaultFloats floats;
+  return measured_->reversible();
+}
 
 namespace {
 
@@ -376,6 +389,7 @@ void decide(Plan& plan, std::optional<std::int64_t> budget, const char* advice) 
 }  // namespace
 
 Plan Planner::plan(const PlanOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   if (options.budget_bytes && *options.budget_bytes < 1)
     fail("plan", "budget_bytes is ", *options.budget_bytes, "; leave it absent for no limit");
   Plan plan;

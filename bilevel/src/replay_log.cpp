@@ -25,11 +25,11 @@ bool ReplayLog::agrees(std::int64_t place, std::int64_t places, const Tensor& va
     values_ = hypertape::detail::make_tensor(Shape{places}, value.dtype());
   }
   if (value.dtype() != values_.dtype()) return false;
-  hypertape::detail::Backend& backend = hypertape::detail::backend_of(value);
+  const hypertape::detail::BackendCall backend = hypertape::detail::backend_of(value);
   const hypertape::detail::View seen = hypertape::detail::view_of(value),
                                 kept = view_of_place(values_, place, seen);
-  if (kept_[static_cast<std::size_t>(place)]) return backend.expect_same(seen, kept);
-  backend.copy(seen, kept);
+  if (kept_[static_cast<std::size_t>(place)]) return backend->expect_same(seen, kept);
+  backend->copy(seen, kept);
   kept_[static_cast<std::size_t>(place)] = true;
   return true;
 }

@@ -46,7 +46,7 @@ SeriesTerm series_term(const TensorList& x, const TensorList& ax, const TensorLi
     views.rate = rate;
     views.momentum = momentum;
     views.sums = &total;
-    hypertape::detail::backend_of(old).series_step(views);
+    hypertape::detail::backend_of(old)->series_step(views);
     term.x.push_back(next);
   }
   const Dtype dtype = x.front().dtype();

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "default_floats.h"
 #include "dual_gradient.h"
 #include "hypertape/autodiff/derivatives.h"
 #include "hypertape/autodiff/ops.h"
@@ -45,6 +46,7 @@ double finite(double number, const char* what, std::int64_t step) {
 }
 
 JointState start(const JointProblem& problem, const NamedTensors& h) {
+  const hypertape::detail::DefaultFloats floats;
   check(problem);
   for (std::size_t i = 0; i < h.size(); ++i)
     if (!h.tensors()[i].defined()) fail("soba", "hyperparameter '", h.names()[i], "' is absent");
@@ -75,6 +77,7 @@ void check(const JointState& state) {
 }
 
 JointState advance(const SobaOptions& options, const JointProblem& problem, const JointState& state) {
+  const hypertape::detail::DefaultFloats floats;
   check(problem);
   check(state);
   const std::int64_t t = state.step;
@@ -130,6 +133,7 @@ JointState advance(const SobaOptions& options, const JointProblem& problem, cons
 }  // namespace
 
 JointAlgorithm soba(const SobaOptions& options) {
+  const hypertape::detail::DefaultFloats floats;
   check(options);
   return {"soba", start, [options](const JointProblem& problem, const JointState& state) {
             return advance(options, problem, state);

@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 
+#include "default_floats.h"
 #include "digit_buffer.h"
 #include "elementwise_code.h"
 #include "fixed_point.h"
@@ -134,15 +135,10 @@ enum class Relation : std::uint8_t {
   either
 };
 
-class Backend {
+/// What a backend computes. Asked for through a BackendCall alone.
+class BackendOperations {
  public:
-  virtual ~Backend() = default;
-  virtual std::string_view name() const noexcept = 0;
-
-  virtual void* allocate(std::size_t bytes) = 0;
-  virtual void release(void* block) noexcept = 0;
-  /// Waits until everything issued is done.
-  virtual void synchronize() = 0;
+  virtual ~BackendOperations() = default;
 
   /// target = source, same shape, converting between dtypes; Error if int64 cannot hold a floating number.
   virtual void copy(const View& source, const View& target) = 0;
@@ -234,8 +230,35 @@ class Backend {
   virtual bool has_non_finite(const View& source) = 0;
 };
 
+class Backend : protected BackendOperations {
+ public:
+  virtual std::string_view name() const noexcept = 0;
+
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* block) noexcept = 0;
+  /// Waits until everything issued is done.
+  virtual void synchronize() = 0;
+
+ private:
+  friend class BackendCall;
+};
+
+/// The only way to a backend's operations: `backend_of(x)->sum(...)`. They compute in default arithmetic,
+/// whatever the calling thread's is.
+class BackendCall {
+ public:
+  explicit BackendCall(Backend& backend) noexcept : operations_(backend) {}
+  BackendOperations* operator->() const noexcept { return &operations_; }
+
+ private:
+  DefaultFloats floats_;
+  BackendOperations& operations_;
+};
+
 /// The CPU's backend; lives as long as the process.
 Backend& cpu_backend() noexcept;
-inline Backend& backend_of(const Tensor& tensor) noexcept { return *tensor.header()->storage->backend; }
+inline BackendCall backend_of(const Tensor& tensor) noexcept {
+  return BackendCall(*tensor.header()->storage->backend);
+}
 
 }  // namespace hypertape::detail

@@ -43,7 +43,7 @@ Matrices compact(const View& view, Tensor& copy) {
   once.extents = extents.data();
   once.size = shape.size();
   once.contiguous = false;
-  cpu_backend().copy(once, view_of(copy));
+  BackendCall(cpu_backend())->copy(once, view_of(copy));
   Matrices matrices;
   as_matrices(view_of(copy), matrices);
   for (std::size_t axis = 0; axis + 2 < static_cast<std::size_t>(view.rank); ++axis)

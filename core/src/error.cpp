@@ -4,6 +4,7 @@
 #include <limits>
 #include <locale>
 
+#include "default_floats.h"
 #include "texts.h"
 
 namespace hypertape {
@@ -45,6 +46,15 @@ const char* Error::what() const noexcept {
 
 void Error::add_context(std::string_view where) {
   with_context_ = std::string(what()).append(" (").append(where).append(")");
+}
+
+void detail::fail_with(std::string_view operation, ErrorText text) {
+  std::ostringstream out = text_stream();
+  {
+    const DefaultFloats floats;  // or 0.1 may read 0.100001
+    text.write(text.object, out);
+  }
+  throw Error(operation, out.str());
 }
 
 }  // namespace hypertape

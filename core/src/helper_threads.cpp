@@ -28,6 +28,8 @@
 #include <ctime>
 #include <thread>
 
+#include "default_floats.h"
+
 namespace hypertape::detail {
 namespace {
 
@@ -58,8 +60,9 @@ bool small_calls_go_on() noexcept {
 // Threads at work in parallel calls: the callers and the helpers of all calls together.
 constinit std::atomic<int> threads_at_work{0};
 
-// Rounding and treatment of subnormal numbers, which every thread sets for itself: helpers compute as their
-// callers do.
+// Rounding, traps and treatment of subnormal numbers, which every thread sets for itself: helpers compute as
+// their callers do. The library's own calls have default arithmetic (default_floats.h), those of
+// parallel_chunks the user's.
 #if defined(__x86_64__)
 using FloatMode = unsigned int;
 FloatMode float_mode() noexcept { return __builtin_ia32_stmxcsr(); }
@@ -267,6 +270,7 @@ void Helper::release() noexcept {
 }
 
 void Helper::live() noexcept {
+  const DefaultFloats floats;  // a thread begins with its maker's
   id.store(gettid(), std::memory_order_relaxed);
   while (true) {
     if (!await_offer() && retire()) return;

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "cpu_quota.h"
+#include "default_floats.h"
 #include "helper_threads.h"
 #include "hypertape/core/error.h"
 
@@ -20,6 +21,7 @@ namespace {
 constexpr int most_threads = detail::most_helpers + 1;
 
 int default_threads() noexcept {
+  const detail::DefaultFloats floats;
   int quota = 0;
   try {
     quota = detail::cpu_quota();

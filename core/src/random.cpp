@@ -96,7 +96,7 @@ template void random_elements<double>(const View&, Distribution, const Key&);
 Tensor random(const Shape& shape, Distribution distribution, const Key& key, Dtype dtype) {
   if (!is_floating(dtype)) fail("random", "needs float32 or float64, not ", dtype);
   Tensor tensor = detail::make_tensor(shape, dtype);
-  detail::backend_of(tensor).random(detail::view_of(tensor), distribution, key);
+  detail::backend_of(tensor)->random(detail::view_of(tensor), distribution, key);
   return tensor;
 }
 

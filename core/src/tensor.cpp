@@ -153,7 +153,7 @@ Tensor make_alias(const Tensor& of) {
 Tensor make_contiguous(const Tensor& tensor) {
   if (tensor.header()->contiguous) return tensor;
   Tensor copy = make_like(*tensor.header());
-  cpu_backend().copy(view_of(tensor), view_of(copy));
+  BackendCall(cpu_backend())->copy(view_of(tensor), view_of(copy));
   return copy;
 }
 
@@ -170,10 +170,11 @@ Tensor Tensor::copy_from(const void* values, std::size_t count, Dtype dtype, con
 }
 
 Tensor Tensor::full(const Shape& shape, double value, Dtype dtype) {
+  const detail::DefaultFloats floats;
   if (dtype == Dtype::int64 && !(value >= -0x1p63 && value < 0x1p63 && value == std::trunc(value)))
     fail("full", "value ", value, " is not an int64");
   Tensor tensor = detail::make_tensor(shape, dtype);
-  detail::cpu_backend().fill(detail::view_of(tensor), value);
+  detail::BackendCall(detail::cpu_backend())->fill(detail::view_of(tensor), value);
   return tensor;
 }
 
@@ -214,6 +215,7 @@ std::vector<std::int64_t> Tensor::strides() const {
 bool Tensor::is_contiguous() const { return header_of("is_contiguous", *this).contiguous; }
 
 double Tensor::item() const {
+  const detail::DefaultFloats floats;
   const detail::Header& header = header_of("item", *this);
   if (header.size != 1) fail("item", "tensor of shape ", shape(), " has ", header.size, " elements, not one");
   switch (header.dtype) {
@@ -271,9 +273,9 @@ void Tensor::assign(const Tensor& values) {
   // Overlapping views (say a transpose of the target) are read before they are written.
   Tensor stable = shares_storage_with(values) ? detail::make_like(source) : values;
   if (stable.header_ != values.header_)
-    detail::cpu_backend().copy(detail::view_of(values), detail::view_of(stable));
+    detail::BackendCall(detail::cpu_backend())->copy(detail::view_of(values), detail::view_of(stable));
   header.storage->version.fetch_add(1, std::memory_order_relaxed);
-  detail::cpu_backend().copy(detail::view_of(stable), detail::view_of(*this));
+  detail::BackendCall(detail::cpu_backend())->copy(detail::view_of(stable), detail::view_of(*this));
 }
 
 bool Tensor::shares_storage_with(const Tensor& other) const noexcept {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "default_floats.h"
 #include "hypertape/core/error.h"
 
 namespace hypertape::nn {
@@ -59,6 +60,7 @@ NamedTensors Mlp::standard_normal(const Key& key, Dtype dtype) const {
 }
 
 NamedTensors Mlp::init(const Key& key, Dtype dtype) const {
+  const hypertape::detail::DefaultFloats floats;
   const NamedTensors draws = standard_normal(key, dtype);
   TensorList scaled = draws.tensors();
   for (std::size_t l = 0; l < layers(); ++l)
@@ -78,6 +80,7 @@ Tensor Mlp::operator()(const NamedTensors& parameters, const Tensor& input) cons
 }
 
 double accuracy(const Tensor& logits, const Tensor& labels) {
+  const hypertape::detail::DefaultFloats floats;
   for (const Tensor* tensor : {&logits, &labels})
     if (!tensor->defined()) fail("accuracy", "logits or labels are absent");
   if (!is_floating(logits.dtype()) || labels.dtype() != Dtype::int64)

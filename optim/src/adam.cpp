@@ -89,7 +89,7 @@ bool step_plainly(const Numbers& at, Tensor& w, Tensor& first, Tensor& second, T
   step.next_m = view_of(next_first);
   step.next_v = view_of(next_second);
   step.least = least_moment(w.dtype());
-  backend_of(w).adam_step(step);
+  backend_of(w)->adam_step(step);
   w = std::move(next_w);
   first = std::move(next_first);
   second = std::move(next_second);
@@ -140,6 +140,7 @@ State update(const AdamOptions& options, State state, TensorList gradients, cons
 }  // namespace
 
 Step adam(AdamOptions options) {
+  const hypertape::detail::DefaultFloats floats;
   detail::require_finite("adam", "rate", options.rate);
   detail::require_share("adam", "beta1", options.beta1);
   detail::require_share("adam", "beta2", options.beta2);

@@ -1,3 +1,4 @@
+#include "default_floats.h"
 #include "hypertape/autodiff/ops.h"
 #include "hypertape/core/error.h"
 #include "settings.h"
@@ -118,6 +119,7 @@ ReversibleMomentum reversible_form(const SgdOptions& options) {
 }  // namespace
 
 Step sgd(SgdOptions options) {
+  const hypertape::detail::DefaultFloats floats;
   require_sensible(options);
   Step step;
   step.name = name_of(options);

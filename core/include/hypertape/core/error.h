@@ -4,10 +4,12 @@
 // Nothing has been changed when it is thrown: operations check before they write.
 #pragma once
 
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "hypertape/core/abi.h"
 #include "hypertape/core/export.h"
@@ -34,6 +36,13 @@ class HYPERTAPE_API Error : public std::runtime_error {
 namespace detail {
 /// For texts, which read the same whatever the global locale is, and where no NaN has a sign.
 HYPERTAPE_API std::ostringstream text_stream();
+
+// A borrowed callable that writes the text of an error.
+struct ErrorText {
+  const void* object;
+  void (*write)(const void* object, std::ostream& out);
+};
+[[noreturn]] HYPERTAPE_API void fail_with(std::string_view operation, ErrorText text);
 }  // namespace detail
 
 /// Throws `Error(operation, parts...)`, the parts streamed one after another:
@@ -41,9 +50,11 @@ HYPERTAPE_API std::ostringstream text_stream();
 ///     fail("matmul", "inner dimensions differ: ", a.shape(), " and ", b.shape());
 template <class... Parts>
 [[noreturn]] void fail(std::string_view operation, const Parts&... parts) {
-  std::ostringstream text = detail::text_stream();
-  (text << ... << parts);
-  throw Error(operation, text.str());
+  const auto write = [&](std::ostream& out) { (out << ... << parts); };
+  using Write = std::remove_const_t<decltype(write)>;
+  detail::fail_with(operation, {std::addressof(write), [](const void* object, std::ostream& out) {
+                                  (*static_cast<const Write*>(object))(out);
+                                }});
 }
 
 }  // namespace hypertape
