@@ -200,12 +200,18 @@ TEST_CASE("A hypergradient names the kinks on its way") {
       return ht::sum(w["w"]);
     };
     const ht::NamedTensors h{{"start", vec({0, 0})}};
-    for (const bl::Estimator& method : {bl::Estimator(bl::Unrolled{}), bl::Estimator(bl::Trajectory{})}) {
+    for (const bl::Estimator& method :
+         {bl::Estimator(bl::Unrolled{}), bl::Estimator(bl::Trajectory{}), bl::Estimator(bl::Forward{})}) {
       const bl::Hypergradient result = bl::hypergradient(problem, outer, h, method);
       CHECK((result.kinks == std::vector<std::string>{"norm"}) == kink);
       CHECK((result.message.find("norm") != std::string::npos) == kink);
       if (!kink) CHECK(ladder::elements(result.gradients["start"]) == Values{0.5, 0.5});
     }
+    const ht::NamedTensors direction = h.with(TensorList{Tensor::ones(h["start"].shape())});
+    const bl::DirectionalDerivative along = bl::directional_derivative(problem, outer, h, direction);
+    CHECK((along.kinks == std::vector<std::string>{"norm"}) == kink);
+    CHECK((along.message.find("norm") != std::string::npos) == kink);
+    if (!kink) CHECK(along.derivative == 1.0);
   }
 }
 

@@ -3,111 +3,16 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <limits>
 #include <string>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
 #include "hypertape/bilevel/estimators.h"
 #include "hypertape/bilevel/hypergradient.h"
 #include "hypertape/optim/step.h"
-#include "ladder.h"
+#include "support_cases.h"
 
 namespace ht = hypertape;
 namespace bl = ht::bilevel;
-using ht::Shape;
-using ht::Tensor;
-using ht::TensorList;
-
-namespace {
-
-constexpr double no_number = std::numeric_limits<double>::quiet_NaN();
-constexpr double inf = std::numeric_limits<double>::infinity();
-
-Tensor vec(const std::vector<double>& x) {
-  return Tensor::from(x, Shape{static_cast<std::int64_t>(x.size())});
-}
-Tensor indices(const std::vector<std::int64_t>& x) {
-  return Tensor::from(x, Shape{static_cast<std::int64_t>(x.size())});
-}
-
-using Function = std::function<Tensor(const Tensor&)>;
-
-struct Case {
-  const char* name;
-  Function f;
-  std::vector<double> x, gradient, second;  ///< of the sum of f's elements; second: the Hessian's rows summed
-};
-
-bool agree(const Tensor& got, const std::vector<double>& want) {
-  const std::vector<double> values =
-      got.defined() ? ladder::elements(got) : std::vector<double>(want.size(), 0.0);
-  if (values.size() != want.size()) return false;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    if (std::isnan(want[i]) != std::isnan(values[i])) return false;
-    if (!std::isnan(want[i]) && !(std::abs(values[i] - want[i]) <= 1e-12 * (1 + std::abs(want[i]))))
-      return false;
-  }
-  return true;
-}
-
-// f as its own checkpoint, twice.
-Function kept_twice(const Function& f) {
-  return [f](const Tensor& x) {
-    return ht::checkpoint([f](const Tensor& y) { return ht::checkpoint(f, y); }, x);
-  };
-}
-
-void expect_case(const Case& each) {
-  CAPTURE(std::string(each.name));
-  const Tensor x = vec(each.x), ones = Tensor::ones(x.shape());
-  const auto summed = [](const Function& f) { return [f](const Tensor& y) { return ht::sum(f(y)); }; };
-  const auto forward_gradient = [&](const Function& f, bool replay) {
-    std::vector<double> all;
-    const auto linear = ht::linearize(f, x).second;
-    for (std::size_t i = 0; i < each.x.size(); ++i) {
-      std::vector<double> unit(each.x.size());
-      unit[i] = 1.0;
-      const Tensor along = replay ? linear(vec(unit)) : ht::jvp(f, x, vec(unit)).second;
-      all.push_back(along.defined() ? along.item() : 0.0);
-    }
-    return vec(all);
-  };
-  const auto gradient_along = [&](const Function& f) {
-    return [&, f](const Tensor& y) { return ht::dot(ht::grad(f, y), ones); };
-  };
-  const auto tangent_along = [&](const Function& f) {
-    return [&, f](const Tensor& y) { return ht::jvp(f, y, ones).second; };
-  };
-  for (const bool checkpointed : {false, true}) {
-    CAPTURE(checkpointed);
-    const Function f = summed(checkpointed ? kept_twice(each.f) : each.f);
-    const Tensor gradient = ht::grad(f, x);
-    CHECK_MESSAGE(agree(gradient, each.gradient), "grad: " << gradient);
-    const auto pullback = ht::vjp(f, x).second;
-    CHECK(ladder::same_bits(pullback(Tensor::scalar(1.0)), gradient));
-    CHECK(ladder::same_bits(pullback(Tensor::scalar(1.0)), gradient));
-    const Tensor pushed = forward_gradient(f, false), replayed = forward_gradient(f, true);
-    CHECK_MESSAGE(agree(pushed, each.gradient), "jvp: " << pushed);
-    CHECK_MESSAGE(agree(replayed, each.gradient), "linearize: " << replayed);
-    const Tensor hvp = ht::hvp(f, x, ones);
-    CHECK_MESSAGE(agree(hvp, each.second), "hvp: " << hvp);
-    const auto [dual_gradient, dual] = ht::jvp([&](const Tensor& y) { return ht::grad(f, y); }, x, ones);
-    CHECK(ladder::same_bits(dual_gradient, gradient));
-    CHECK(ladder::same_bits(dual, hvp));
-    const Tensor twice = ht::grad(gradient_along(f), x), over_forward = ht::grad(tangent_along(f), x);
-    CHECK_MESSAGE(agree(twice, each.second), "grad of grad: " << twice);
-    CHECK_MESSAGE(agree(over_forward, each.second), "grad of jvp: " << over_forward);
-    if (dual_gradient.defined()) {
-      const Tensor linear = ht::linearize([&](const Tensor& y) { return ht::grad(f, y); }, x).second(ones);
-      CHECK_MESSAGE(agree(linear, each.second), "linearize of grad: " << linear);
-    }
-  }
-}
-
-Tensor column(const Tensor& x) { return ht::reshape(x, {-1, 1}); }
-
-}  // namespace
+using namespace supports;
 
 TEST_CASE("What a selection left out has no influence, whatever its slope") {
   const std::vector<Case> cases = {
@@ -370,6 +275,14 @@ TEST_CASE("A zero that is the value of a product meets the infinite slope: the N
       0.0);
   checked([](const Tensor& x) { return 0.0 * ht::sqrt(x); }, 0.0);
   checked([](const Tensor& x) { return ht::relu(ht::square(ht::sqrt(x)) + 1.0); }, 0.0);
+  checked([](const Tensor& x) { return ht::sqrt(ht::square(x)); }, 0.0);
+  checked([](const Tensor& x) { return ht::sqrt(0.0 * x); }, 0.0);
+  checked([](const Tensor& x) { return ht::sqrt(x - x); }, 0.0);
+  checked([](const Tensor& x) { return ht::sqrt(ht::where(ht::less(x, 1.0), ht::square(x), x)); }, 0.0);
+  checked([](const Tensor& x) { return ht::sqrt(ht::concatenate({ht::square(x), vec({1})}, 0)); }, 0.0);
+  // One term of the operand is selected away, the other is not.
+  checked([](const Tensor& x) { return ht::sqrt(ht::relu(x) + ht::square(x)); }, 0.0);
+  checked([](const Tensor& x) { return ht::sqrt(ht::relu(x)) * ht::sqrt(ht::square(x)); }, 0.0);
 }
 
 TEST_CASE("Selections in a row, and joined, need no stack") {

@@ -188,25 +188,31 @@ void push_checkpoint(Push& push) {
   const auto& at = push.attributes<CheckpointAttributes>();
   require_unchanged(at);
   const TensorList arguments = joined(at.inputs, push.tangents);
-  const auto forward = [f = at.f, inputs = at.inputs.size()](const TensorList& list) {
+  std::vector<SupportPointer> arrived;
+  if (const SupportPointer* known = push.tangent_supports()) arrived.assign(known, known + at.inputs.size());
+  const auto supports = std::make_shared<std::vector<SupportPointer>>();
+  // Where the results' supports go, for as long as somebody waits for them.
+  const auto forward = [f = at.f, inputs = at.inputs.size(), arrived = std::move(arrived),
+                        asked = std::weak_ptr(supports)](const TensorList& list) {
     const auto middle = list.begin() + static_cast<std::ptrdiff_t>(inputs);
-    return push_function([&](const TensorList& x) { return (*f)(x); }, {list.begin(), middle},
-                         {middle, list.end()})
-        .second;
+    std::vector<SupportPointer> known = arrived;
+    TensorList results = push_with_supports([&](const TensorList& x) { return (*f)(x); },
+                                            {list.begin(), middle}, {middle, list.end()}, known)
+                             .second;
+    if (const auto waiting = asked.lock()) *waiting = std::move(known);
+    return results;
   };
   TensorList results = any_recorded(arguments) ? checkpoint_list(forward, arguments) : forward(arguments);
-  for (std::size_t k = 0; k < results.size(); ++k) push.results[k] = std::move(results[k]);
+  for (std::size_t k = 0; k < results.size(); ++k) {
+    push.results[k] = std::move(results[k]);
+    if (push.result_supports()) push.result_supports()[k] = std::move((*supports)[k]);
+  }
 }
 
-constexpr OpRule checkpoint_rule = {
-    "checkpoint",
-    pull_checkpoint,
-    push_checkpoint,
-    [](void* attributes) noexcept { std::destroy_at(static_cast<CheckpointAttributes*>(attributes)); },
-    nullptr,
-    false,
-    nullptr,
-    Supports::handled};
+constexpr OpRule checkpoint_rule =
+    handling({"checkpoint", pull_checkpoint, push_checkpoint, [](void* attributes) noexcept {
+                std::destroy_at(static_cast<CheckpointAttributes*>(attributes));
+              }});
 
 // One int64 for each of `places`.
 Tensor fingerprints(const TensorList& results, const std::vector<std::size_t>& places) {

@@ -6,6 +6,7 @@
 #include "checks.h"
 #include "default_floats.h"
 #include "hypertape/autodiff/ops.h"
+#include "support.h"
 #include "walk.h"
 
 namespace hypertape {
@@ -36,7 +37,7 @@ Tensor without_scopes(Tensor&& tensor, std::uint64_t low) {
   if (!node && !tangents) return std::move(tensor);
   Tensor alias = make_alias(tensor);
   for (const Tangent* t = header.tangents; t; t = t->next)
-    if (t->scope < low) attach_tangent(alias, t->scope, t->value);
+    if (t->scope < low) attach_tangent(alias, t->scope, t->value, t->support);
   if (header.node && !node) {
     retain(header.node);
     alias.header()->node = header.node;
@@ -159,7 +160,7 @@ TensorList push_recorded(GraphState& state, const TensorList& tangents, bool sta
 namespace {
 
 TensorList with_tangents(const char* operation, const TensorList& x, const TensorList& tangents,
-                         std::uint64_t scope) {
+                         std::uint64_t scope, const std::vector<SupportPointer>& supports = {}) {
   if (tangents.size() != x.size())
     fail(operation, tangents.size(), " tangents given for ", x.size(), " inputs");
   TensorList inputs(x.size());
@@ -172,7 +173,7 @@ TensorList with_tangents(const char* operation, const TensorList& x, const Tenso
            x[i].shape());
     links_of(x[i]);  // refuses a variable whose outer derivative would be lost
     inputs[i] = alias_with_links(x[i]);
-    attach_tangent(inputs[i], scope, tangents[i]);
+    attach_tangent(inputs[i], scope, tangents[i], supports.empty() ? nullptr : supports[i]);
   }
   return inputs;
 }
@@ -231,15 +232,24 @@ TensorList hessian_product(const char* operation, ListFunction f, const TensorLi
 
 std::pair<TensorList, TensorList> push_function(ListFunction f, const TensorList& x,
                                                 const TensorList& tangents) {
+  std::vector<SupportPointer> supports;
+  return push_with_supports(f, x, tangents, supports);
+}
+
+std::pair<TensorList, TensorList> push_with_supports(ListFunction f, const TensorList& x,
+                                                     const TensorList& tangents,
+                                                     std::vector<SupportPointer>& supports) {
   const DefaultFloats floats;
   const TangentScope open;
   const std::uint64_t scope = open.id();
-  const TensorList inputs = with_tangents("jvp", x, tangents, scope);
+  const TensorList inputs = with_tangents("jvp", x, tangents, scope, supports);
   TensorList outputs = f(inputs);
   TensorList results(outputs.size());
+  supports.assign(outputs.size(), nullptr);
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     if (!outputs[k].defined()) continue;
     if (const Tensor* tangent = find_tangent(*outputs[k].header(), scope)) results[k] = *tangent;
+    supports[k] = find_support(*outputs[k].header(), scope);
     outputs[k] = without_scopes(std::move(outputs[k]), scope);
   }
   return {std::move(outputs), std::move(results)};

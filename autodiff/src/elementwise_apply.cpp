@@ -130,6 +130,57 @@ void pull_elementwise(Pull& pull) {
   }
 }
 
+// What a selection gives its result of the tangents of `present` operands: the sum of its pulls of
+// indicators, whose coefficients have one sign. `shapes`: of the operands, or one for all.
+SupportPointer placed_support(const ElementwiseFunction& function, double scalar, const Primal& primal,
+                              unsigned present, std::span<const Shape> shapes, Dtype dtype,
+                              std::span<const SupportPointer> arrived) {
+  struct Operands {
+    std::array<Tensor, Primal::max_saved> inputs;
+    Tensor output;
+    std::array<Shape, max_arguments> shapes;
+    std::array<SupportPointer, max_arguments> arrived;
+  };
+  auto held = std::make_shared<Operands>();
+  const Saves saves = function.saves(present);
+  int depth = 0;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(function.arity); ++k) {
+    if (saves.inputs >> k & 1u) held->inputs[k] = make_alias(*primal.inputs[k]);
+    if (!(present >> k & 1u)) continue;
+    held->shapes[k] = shapes.size() == 1 ? shapes[0] : shapes[k];
+    if (arrived.empty() || !arrived[k]) continue;
+    held->arrived[k] = arrived[k];
+    depth = std::max(depth, arrived[k]->depth());
+  }
+  if (saves.outputs) held->output = make_alias(*primal.outputs[0]);
+  return std::make_shared<const Support>(depth, [&function, scalar, present, dtype, held = std::move(held)] {
+    Primal again;
+    for (std::size_t k = 0; k < held->inputs.size(); ++k)
+      if (held->inputs[k].defined()) again.inputs[k] = &held->inputs[k];
+    if (held->output.defined()) again.outputs[0] = &held->output;
+    Tensor total;
+    for (int i = 0; i < function.arity; ++i) {
+      if (!(present >> i & 1u)) continue;
+      const auto k = static_cast<std::size_t>(i);
+      const Tensor term =
+          function.pull(i, again, scalar, indicator(held->arrived[k], held->shapes[k], dtype), nullptr);
+      if (term.defined()) total = total.defined() ? add(total, term) : term;
+    }
+    return mask_of_indicator(total);
+  });
+}
+
+// The support of a sum of the terms that `present` operands' tangents make: null if nothing is known of one.
+SupportPointer joined_terms(unsigned present, std::span<const SupportPointer> arrived) {
+  std::vector<SupportPointer> parts;
+  for (std::size_t i = 0; i < arrived.size(); ++i) {
+    if (!(present >> i & 1u)) continue;
+    if (!arrived[i]) return nullptr;
+    if (std::find(parts.begin(), parts.end(), arrived[i]) == parts.end()) parts.push_back(arrived[i]);
+  }
+  return parts.empty() ? nullptr : joined_support(std::move(parts));
+}
+
 // With the extents 1 that align it with results of `rank` axes, behind the first axis of a stack.
 Tensor aligned(const Tensor& stacked, int rank) {
   const Shape shape = stacked.shape();
@@ -137,6 +188,27 @@ Tensor aligned(const Tensor& stacked, int rank) {
   extents.front() = shape[0];
   std::copy(shape.begin() + 1, shape.end(), extents.end() - (shape.rank() - 1));
   return reshape(stacked, Shape(std::span<const std::int64_t>(extents)));
+}
+
+// Once the result is there.
+template <bool broadcasts>
+[[gnu::noinline]] void set_pushed_support(Push& push, unsigned present) {
+  const auto& attributes = push.attributes<ElementwiseAttributes>();
+  const ElementwiseFunction& function = *attributes.function;
+  if (!push.result_supports() || !push.results[0].defined()) return;
+  const auto arity = static_cast<std::size_t>(function.arity);
+  std::span<const SupportPointer> arrived;
+  if (push.tangent_supports()) arrived = {push.tangent_supports(), arity};
+  if (!function.selects) {
+    push.result_supports()[0] = joined_terms(present, arrived);
+    return;
+  }
+  Shape shape = push.results[0].shape();
+  if (push.block > 0) shape = Shape(shape.extents().subspan(1));
+  std::span<const Shape> shapes{&shape, 1};
+  if constexpr (broadcasts) shapes = {push.attributes<BroadcastAttributes>().shapes.data(), arity};
+  push.result_supports()[0] =
+      placed_support(function, attributes.scalar, push, present, shapes, push.results[0].dtype(), arrived);
 }
 
 template <bool broadcasts>
@@ -151,25 +223,30 @@ void push_elementwise(Push& push) {
   const auto contributes = [&](int i) {
     return (function.differentiable >> i & 1u) && push.tangents[static_cast<std::size_t>(i)].defined();
   };
-  int terms = 0;
-  for (int i = 0; i < function.arity; ++i) terms += contributes(i);
+  unsigned present = 0;
+  for (int i = 0; i < function.arity; ++i) present |= contributes(i) ? 1u << i : 0u;
   Tensor total;
   for (int i = 0; i < function.arity; ++i) {
     if (!contributes(i)) continue;
     Tensor& tangent = push.tangents[static_cast<std::size_t>(i)];
     if constexpr (broadcasts)
       if (push.block > 0) tangent = aligned(tangent, shape.rank());
+    const SupportPointer* const known = push.tangent_supports();
+    const bool selected = known && known[i] && !function.keeps_zero(i, attributes.scalar);
     Tensor* sum = nullptr;
     if constexpr (!broadcasts) {
-      if (total.defined())
+      if (selected)
+        sum = nullptr;
+      else if (total.defined())
         sum = &total;
-      else if (terms == 1 && push.sum && push.sum->defined())
+      else if ((present & (present - 1)) == 0 && push.sum && push.sum->defined())
         sum = push.sum;
     }
     Tensor term = function.pull(i, push, attributes.scalar, tangent, sum);
     // If the term is the tangent itself, the sum may take its memory.
     tangent = Tensor();
     if (!term.defined()) continue;
+    if (selected) term = where(known[i]->mask(), term, 0.0);
     // The formula may not mention the operand that has the larger shape (add: t alone); the layout is that
     // of a dual kernel.
     if constexpr (broadcasts)
@@ -177,17 +254,19 @@ void push_elementwise(Push& push) {
     total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
   }
   push.results[0] = std::move(total);
+  if (push.supports && (function.selects || push.supports->tangents)) [[unlikely]]
+    set_pushed_support<broadcasts>(push, present);
 }
 
 const char* name_of_function(const void* attributes) noexcept {
   return static_cast<const ElementwiseAttributes*>(attributes)->function->name;
 }
 constexpr OpRule elementwise_rule = {
-    "elementwise", pull_elementwise<false>, push_elementwise<false>, nullptr, name_of_function,
-    false,         push_elementwise<false>, Supports::handled};
+    "elementwise", pull_elementwise<false>, push_elementwise<false>, nullptr,          name_of_function,
+    false,         push_elementwise<false>, Supports::handled,       Supports::handled};
 constexpr OpRule broadcast_rule = {
-    "elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr, name_of_function,
-    false,         push_elementwise<true>, Supports::handled};
+    "elementwise", pull_elementwise<true>, push_elementwise<true>, nullptr,          name_of_function,
+    false,         push_elementwise<true>, Supports::handled,      Supports::handled};
 
 }  // namespace
 
@@ -197,6 +276,11 @@ bool only_passes_supports(Node& node) noexcept {
   for (int i = 0; i < attributes.function->arity; ++i)
     if (!attributes.function->keeps_zero(i, attributes.scalar)) return false;
   return true;
+}
+
+bool only_hands_supports_on(Node& node) noexcept {
+  if (node.rule != &elementwise_rule && node.rule != &broadcast_rule) return false;
+  return !static_cast<const ElementwiseAttributes*>(node.attributes())->function->selects;
 }
 
 bool is_addition(Node& node) noexcept {
@@ -310,54 +394,101 @@ Node* record(const OpRule& rule, const ElementwiseFunction& function, unsigned r
   return node;
 }
 
+// Of the tangent that a dual kernel made.
 template <class Attributes>
-Tensor apply_linked(const OpRule& rule, const Attributes& attributes, std::span<const Operand> operands,
-                    const Participation& part, bool same, const Shape& shape) {
+[[gnu::noinline]] SupportPointer dual_support(const Attributes& attributes,
+                                              std::span<const Tensor* const> inputs, const Tensor& value,
+                                              unsigned present, unsigned supported, std::uint64_t scope) {
+  const ElementwiseAttributes& plain = plain_part(attributes);
+  std::array<SupportPointer, max_arguments> arrived;
+  Primal primal;
+  primal.outputs[0] = &value;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    primal.inputs[i] = inputs[i];
+    if (supported >> i & 1u) arrived[i] = find_support(*inputs[i]->header(), scope);
+  }
+  const std::span<const SupportPointer> all(arrived.data(), inputs.size());
+  if (!plain.function->selects) return joined_terms(present, all);
+  Shape shape;
+  std::span<const Shape> shapes{&shape, 1};
+  if constexpr (std::is_same_v<Attributes, BroadcastAttributes>)
+    shapes = {attributes.shapes.data(), inputs.size()};
+  else
+    shape = value.shape();
+  return placed_support(*plain.function, plain.scalar, primal, present, shapes, value.dtype(), all);
+}
+
+// The kernel that carries tangents along, where there is one, or else the rule's push.
+template <class Attributes>
+[[gnu::noinline]] Tensor apply_with_tangents(const OpRule& rule, const Attributes& attributes,
+                                             std::span<const Operand> operands, unsigned recorded, bool same,
+                                             const Shape& shape) {
   const ElementwiseAttributes& plain = plain_part(attributes);
   const ElementwiseFunction& function = *plain.function;
   std::array<const Tensor*, max_arguments> in{};
   for (std::size_t i = 0; i < operands.size(); ++i) in[i] = &*operands[i];
   const std::span<const Tensor* const> inputs(in.data(), operands.size());
-  if (!part.tangents) {
-    const Saves saves = function.saves(part.recorded);
-    const int donor = saves.outputs ? -1 : find_donor(operands, saves.inputs, same, shape);
-    Tensor value;
-    if (donor < 0) {
-      value = make_output(operands, same, shape);
-      run(function, plain.scalar, operands, 0, 0, value, nullptr);
-    } else {
-      // make_node sees input and output in one header, and hands the old node from one to the other.
-      const Operand& operand = operands[static_cast<std::size_t>(donor)];
-      run(function, plain.scalar, operands, 0, 0, *operand, nullptr);
-      value = operand.take();
-      in[static_cast<std::size_t>(donor)] = &value;
-    }
-    if (!part.recorded) {
-      drop_links(value);
-      return value;
-    }
-    Node* node = record(rule, function, part.recorded, attributes, inputs, value);
-    Tensor* const out = &value;
-    save_outputs(*node, {&out, 1});
-    return value;
-  }
-
-  unsigned mask = 0;
+  unsigned mask = 0, supported = 0;
   const std::uint64_t scope = scope_of_plain_tangents(inputs);
-  for (std::size_t i = 0; scope != 0 && i < inputs.size(); ++i)
-    if ((function.differentiable >> i & 1u) && find_tangent(*inputs[i]->header(), scope)) mask |= 1u << i;
-  const bool dual = scope != 0 && mask != 0 && function.kernel(mask);
+  bool dual = scope != 0;
+  for (std::size_t i = 0; scope != 0 && i < inputs.size(); ++i) {
+    if (!(function.differentiable >> i & 1u)) continue;
+    const Tangent* tangent = inputs[i]->header()->tangents;
+    while (tangent && tangent->scope != scope) tangent = tangent->next;
+    if (!tangent) continue;
+    mask |= 1u << i;
+    if (!tangent->support) continue;
+    supported |= 1u << i;
+    dual = dual && function.keeps_zero(static_cast<int>(i), plain.scalar);
+  }
+  dual = dual && mask != 0 && function.kernel(mask);
   Tensor value = make_output(operands, same, shape);
   Tensor tangent;
   if (dual) tangent = make_like(*value.header());
   run(function, plain.scalar, operands, dual ? mask : 0, scope, value, dual ? &tangent : nullptr);
-  Node* node = part.recorded ? record(rule, function, part.recorded, attributes, inputs, value) : nullptr;
+  Node* node = recorded ? record(rule, function, recorded, attributes, inputs, value) : nullptr;
   Tensor* const out = &value;
-  if (dual)
-    attach_tangent(value, scope, std::move(tangent));
-  else if (scope == 0 || mask != 0)
-    push_tangents(rule, &attributes, inputs, {&out, 1});
+  if (dual) {
+    SupportPointer support;
+    if (function.selects || supported) [[unlikely]]
+      support = dual_support(attributes, inputs, value, mask, supported, scope);
+    attach_tangent(value, scope, std::move(tangent), std::move(support));
+  } else if (scope == 0 || mask != 0) {
+    push_tangents(rule, &attributes, inputs, {&out, 1}, {});
+  }
   if (node) save_outputs(*node, {&out, 1});
+  return value;
+}
+
+template <class Attributes>
+Tensor apply_linked(const OpRule& rule, const Attributes& attributes, std::span<const Operand> operands,
+                    const Participation& part, bool same, const Shape& shape) {
+  if (part.tangents) return apply_with_tangents(rule, attributes, operands, part.recorded, same, shape);
+  const ElementwiseAttributes& plain = plain_part(attributes);
+  const ElementwiseFunction& function = *plain.function;
+  std::array<const Tensor*, max_arguments> in{};
+  for (std::size_t i = 0; i < operands.size(); ++i) in[i] = &*operands[i];
+  const std::span<const Tensor* const> inputs(in.data(), operands.size());
+  const Saves saves = function.saves(part.recorded);
+  const int donor = saves.outputs ? -1 : find_donor(operands, saves.inputs, same, shape);
+  Tensor value;
+  if (donor < 0) {
+    value = make_output(operands, same, shape);
+    run(function, plain.scalar, operands, 0, 0, value, nullptr);
+  } else {
+    // make_node sees input and output in one header, and hands the old node from one to the other.
+    const Operand& operand = operands[static_cast<std::size_t>(donor)];
+    run(function, plain.scalar, operands, 0, 0, *operand, nullptr);
+    value = operand.take();
+    in[static_cast<std::size_t>(donor)] = &value;
+  }
+  if (!part.recorded) {
+    drop_links(value);
+    return value;
+  }
+  Node* node = record(rule, function, part.recorded, attributes, inputs, value);
+  Tensor* const out = &value;
+  save_outputs(*node, {&out, 1});
   return value;
 }
 

@@ -40,6 +40,9 @@ bool is_addition(Node& node) noexcept;
 /// Whether supports only pass through the node, none of whose slopes can be infinite.
 bool only_passes_supports(Node& node) noexcept;
 
+/// Whether a support that the node gives its result comes from one of its operands.
+bool only_hands_supports_on(Node& node) noexcept;
+
 /// The cotangent of tanh's operand from that of its result y: t (1 - y y).
 Tensor tanh_cotangent(Operand t, const Tensor& y);
 

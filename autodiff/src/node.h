@@ -124,9 +124,6 @@ struct Joined {
   std::uint64_t given = 0;
 };
 
-class Support;  // support.h
-using SupportPointer = std::shared_ptr<const Support>;
-
 /// One step of reverse mode: from cotangents of the outputs to gradients of the inputs that need one.
 struct Pull : Primal {
   std::span<Tensor> cotangents;  ///< absent where nothing arrived; for one output always there
@@ -179,16 +176,28 @@ struct Push : Primal {
   /// The one thing that the result will be added to, or null. A rule may add to its memory in the same pass:
   /// then it leaves it absent, and the result is the sum, with the same bits.
   Tensor* sum = nullptr;
+
+  /// Null: none is known, and nobody asks. One pointer, since a larger Push is cleared by a slow instruction.
+  struct SupportLists {
+    const SupportPointer* tangents = nullptr;  ///< one for each input; null: none is known
+    SupportPointer* results = nullptr;         ///< to be filled by rules that look after supports, or null
+  };
+  const SupportLists* supports = nullptr;
+  const SupportPointer* tangent_supports() const { return supports ? supports->tangents : nullptr; }
+  SupportPointer* result_supports() const { return supports ? supports->results : nullptr; }
+  SupportPointer support(int input) const {
+    return tangent_supports() ? tangent_supports()[static_cast<std::size_t>(input)] : SupportPointer();
+  }
 };
 
 /// The shape of `count` tensors stacked along a new first axis.
 Shape stacked_shape(std::int64_t count, const Shape& shape);
 
-/// What becomes of a support on its way through a rule.
+/// What becomes of a support on its way through a rule, by pull or by push.
 enum class Supports : std::uint8_t {
   dropped,
-  moved,     ///< pull is a rearrangement or a sum, so that it moves supports as well
-  selected,  ///< the same, and it leaves zeros where nothing was taken
+  moved,     ///< pull (push) is a rearrangement or a sum, so that it moves supports as well
+  selected,  ///< the same, and it leaves zeros where nothing was taken (given)
   handled    ///< the rule looks after it
 };
 
@@ -207,18 +216,22 @@ struct OpRule {
   /// push for several tangents at once, which each of `tangents` and `results` holds stacked along a first
   /// axis; every result has the bits that push would give it. Null: push is called for one after another.
   void (*push_block)(Push&) = nullptr;
-  Supports supports = Supports::dropped;
+  Supports supports = Supports::dropped;          ///< by pull
+  Supports tangent_supports = Supports::dropped;  ///< by push
 };
 
-/// A rule that moves supports, or selects.
-constexpr OpRule moving(OpRule rule) {
-  rule.supports = Supports::moved;
+/// A rule that moves supports; one that picks elements, whose pull leaves zeros; one that places them, whose
+/// push does; one that does both.
+constexpr OpRule with_supports(OpRule rule, Supports pull, Supports push) {
+  rule.supports = pull;
+  rule.tangent_supports = push;
   return rule;
 }
-constexpr OpRule selecting(OpRule rule) {
-  rule.supports = Supports::selected;
-  return rule;
-}
+constexpr OpRule moving(OpRule rule) { return with_supports(rule, Supports::moved, Supports::moved); }
+constexpr OpRule selecting(OpRule rule) { return with_supports(rule, Supports::selected, Supports::moved); }
+constexpr OpRule placing(OpRule rule) { return with_supports(rule, Supports::moved, Supports::selected); }
+constexpr OpRule masking(OpRule rule) { return with_supports(rule, Supports::selected, Supports::selected); }
+constexpr OpRule handling(OpRule rule) { return with_supports(rule, Supports::handled, Supports::handled); }
 
 struct Edge {
   Node* node = nullptr;  ///< owned; null for an operand that serves no active scope
@@ -298,24 +311,32 @@ Node* make_node(const OpRule& rule, Saves saves, std::size_t attribute_bytes,
                 std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs);
 /// Saves the outputs that the node declared; called last, when their tangents are known.
 void save_outputs(Node& node, std::span<Tensor* const> outputs);
+/// By which a rule's push can run again later, for a support: what it reads, and either how to copy its
+/// attributes or the node that has them.
+struct Kept {
+  Saves saves;
+  std::shared_ptr<const void> (*copy)(const void* attributes) = nullptr;
+  Node* node = nullptr;
+};
 /// Runs the rule's push for every active scope of the operands' tangents.
 void push_tangents(const OpRule& rule, const void* attributes, std::span<const Tensor* const> inputs,
-                   std::span<Tensor* const> outputs);
+                   std::span<Tensor* const> outputs, Kept kept);
 
 /// The scope whose tangents a dual kernel can carry beside the values: all active tangents of the operands
 /// belong to it, they are plain numbers, and no operand serves a scope below it. 0 if the tangents need
 /// operations of their own.
 std::uint64_t scope_of_plain_tangents(std::span<const Tensor* const> operands) noexcept;
 
-/// The tangent of one scope, or null.
+/// The tangent of one scope, or null; and its support.
 const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept;
+SupportPointer find_support(const Header& header, std::uint64_t scope) noexcept;
 /// gradients[input] = op(a) op(b), for two matrices, accumulated straight onto what has arrived there before;
 /// or, where that is all that is wanted, its tangent alone.
 void pull_product(Pull& pull, int input, const Tensor& a, const Tensor& b, bool transpose_a,
                   bool transpose_b);
 
 /// Appends a tangent; `scope` is above those already there.
-void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent);
+void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent, SupportPointer support = {});
 /// Where a piece lies in the vector that unflatten has cut.
 struct Piece {
   const Shape* shape;
@@ -345,7 +366,12 @@ void finish(const OpRule& rule, Saves saves, Attributes attributes, std::span<co
     node = make_node(rule, saves, sizeof(Attributes), inputs, outputs);
     bytes = new (node->attributes()) Attributes(std::move(attributes));
   }
-  if (links.tangents) push_tangents(rule, bytes, inputs, outputs);
+  if (links.tangents) {
+    const auto copy = [](const void* original) -> std::shared_ptr<const void> {
+      return std::make_shared<const Attributes>(*static_cast<const Attributes*>(original));
+    };
+    push_tangents(rule, bytes, inputs, outputs, {saves, copy});
+  }
   if (node) save_outputs(*node, outputs);
 }
 

@@ -51,19 +51,19 @@ Tensor zero_like(const Tensor& x) { return Tensor::scalar(0.0, x.dtype()); }
 
 // The mask selects cotangents as it selected values, so that nothing of the branch not taken arrives.
 constexpr OpRule where_rule =
-    selecting({"where",
-               [](Pull& pull) {
-                 const auto& at = pull.attributes<WhereAttributes>();
-                 const Tensor &mask = pull.input(0), &t = pull.cotangent(), zero = zero_like(t);
-                 if (pull.needs(1)) pull.gradients[1] = sum_to(where(mask, t, zero), at.a);
-                 if (pull.needs(2)) pull.gradients[2] = sum_to(where(mask, zero, t), at.b);
-               },
-               [](Push& push) {
-                 const Tensor &a = push.tangents[1], &b = push.tangents[2];
-                 const Tensor zero = zero_like(a.defined() ? a : b);
-                 const Tensor chosen = where(push.input(0), a.defined() ? a : zero, b.defined() ? b : zero);
-                 push.results[0] = contiguous(expand(chosen, push.attributes<WhereAttributes>().output));
-               }});
+    masking({"where",
+             [](Pull& pull) {
+               const auto& at = pull.attributes<WhereAttributes>();
+               const Tensor &mask = pull.input(0), &t = pull.cotangent(), zero = zero_like(t);
+               if (pull.needs(1)) pull.gradients[1] = sum_to(where(mask, t, zero), at.a);
+               if (pull.needs(2)) pull.gradients[2] = sum_to(where(mask, zero, t), at.b);
+             },
+             [](Push& push) {
+               const Tensor &a = push.tangents[1], &b = push.tangents[2];
+               const Tensor zero = zero_like(a.defined() ? a : b);
+               const Tensor chosen = where(push.input(0), a.defined() ? a : zero, b.defined() ? b : zero);
+               push.results[0] = contiguous(expand(chosen, push.attributes<WhereAttributes>().output));
+             }});
 
 }  // namespace
 }  // namespace detail

@@ -32,16 +32,16 @@ constexpr OpRule gather_rule =
                nullptr, name_from});
 
 constexpr OpRule scatter_rule =
-    moving({"scatter_add",
-            [](Pull& pull) {
-              const auto& at = pull.attributes<IndexAttributes>();
-              pull.gradients[0] = gather_as(at.op, pull.cotangent(), at.axis, pull.input(1));
-            },
-            [](Push& push) {
-              const auto& at = push.attributes<IndexAttributes>();
-              push.results[0] = scatter_as(at.op, at.shape, at.axis, push.input(1), push.tangents[0]);
-            },
-            nullptr, name_from});
+    placing({"scatter_add",
+             [](Pull& pull) {
+               const auto& at = pull.attributes<IndexAttributes>();
+               pull.gradients[0] = gather_as(at.op, pull.cotangent(), at.axis, pull.input(1));
+             },
+             [](Push& push) {
+               const auto& at = push.attributes<IndexAttributes>();
+               push.results[0] = scatter_as(at.op, at.shape, at.axis, push.input(1), push.tangents[0]);
+             },
+             nullptr, name_from});
 
 // Indices of the rank of `shape`, at most as long on the other axes, and within the axis.
 void require_fitting(const char* op, const Shape& shape, int axis, const Tensor& indices) {

@@ -21,7 +21,7 @@ constexpr OpRule gather_rule =
                },
                [](Push& push) { push.results[0] = gather_labels(push.tangents[0], push.input(1)); }});
 
-constexpr OpRule scatter_rule = moving(
+constexpr OpRule scatter_rule = placing(
     {"scatter_labels", [](Pull& pull) { pull.gradients[0] = gather_labels(pull.cotangent(), pull.input(1)); },
      [](Push& push) {
        push.results[0] =
@@ -43,11 +43,6 @@ constexpr OpRule cross_entropy_rule = {
 // scale (diag(p) - p p') s for each row, p = softmax(logits): the losses' Hessian, symmetric in s. `scales`
 // are those of the rows, or with `mean` one element, divided by their number.
 Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s);
-
-constexpr OpRule by_rows(OpRule rule) {
-  rule.supports = Supports::handled;
-  return rule;
-}
 
 struct HessianAttributes {
   bool mean;
@@ -75,7 +70,7 @@ void select_rows(Pull& pull) {
 }
 
 // Inputs: scales, logits, s.
-constexpr OpRule hessian_rule = by_rows(
+constexpr OpRule hessian_rule = handling(
     {"softmax_cross_entropy_gradient",
      [](Pull& pull) {
        const Tensor &scales = pull.input(0), &x = pull.input(1), &s = pull.input(2), &t = pull.cotangent();
@@ -97,17 +92,16 @@ constexpr OpRule hessian_rule = by_rows(
      [](Push& push) {
        const Tensor &scales = push.input(0), &x = push.input(1), &s = push.input(2);
        const bool mean = push.attributes<HessianAttributes>().mean;
-       Tensor total;
-       const auto add_term = [&total](Tensor term) {
-         total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
-       };
-       if (push.tangents[0].defined()) add_term(apply_hessian(push.tangents[0], mean, x, s));
+       const Shape rows{x.extent(0), 1};
+       PushedLines sum(push, !mean);
+       if (push.tangents[0].defined()) sum.add(0, apply_hessian(push.tangents[0], mean, x, s), -1, rows);
        if (push.tangents[1].defined()) {
          const Tensor p = softmax(x);
-         add_term(row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, push.tangents[1]), s));
+         sum.add(1, row_scales(scales, mean, x.extent(0)) * spread_along(p, spread(p, push.tangents[1]), s),
+                 1, rows);
        }
-       if (push.tangents[2].defined()) add_term(apply_hessian(scales, mean, x, push.tangents[2]));
-       push.results[0] = std::move(total);
+       if (push.tangents[2].defined()) sum.add(2, apply_hessian(scales, mean, x, push.tangents[2]), 1, rows);
+       sum.finish();
      }});
 
 Tensor apply_hessian(const Tensor& scales, bool mean, const Tensor& logits, const Tensor& s) {
@@ -143,7 +137,7 @@ constexpr OpRule cross_entropy_gradient_rule = {
 // The same for one loss a row, where scale has an element for each.
 Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels);
 
-constexpr OpRule losses_rule = by_rows(
+constexpr OpRule losses_rule = handling(
     {"softmax_cross_entropy_losses",
      [](Pull& pull) {
        pull.gradients[0] = losses_gradient(pull.cotangent(), pull.input(0), pull.input(1));
@@ -152,32 +146,35 @@ constexpr OpRule losses_rule = by_rows(
      },
      [](Push& push) {
        const Tensor &x = push.input(0), &labels = push.input(1);
-       push.results[0] =
-           sum(losses_gradient(Tensor::ones(labels.shape(), x.dtype()), x, labels) * push.tangents[0], {1});
+       PushedLines lines(push);
+       lines.add(
+           0,
+           sum(losses_gradient(Tensor::ones(labels.shape(), x.dtype()), x, labels) * push.tangents[0], {1}),
+           1, labels.shape());
+       lines.finish();
      }});
 
 // Inputs: scales, logits, labels.
 constexpr OpRule losses_gradient_rule =
-    by_rows({"softmax_cross_entropy_losses",
-             [](Pull& pull) {
-               const Tensor &scales = pull.input(0), &x = pull.input(1), &labels = pull.input(2);
-               if (pull.needs(0)) {
-                 const Tensor unit = losses_gradient(Tensor::ones(scales.shape(), x.dtype()), x, labels);
-                 pull.gradients[0] = sum(unit * pull.cotangent(), {1});
-               }
-               if (pull.needs(1)) pull.gradients[1] = apply_hessian(scales, false, x, pull.cotangent());
-               select_rows(pull);
-             },
-             [](Push& push) {
-               Tensor total;
-               if (push.tangents[0].defined())
-                 total = losses_gradient(push.tangents[0], push.input(1), push.input(2));
-               if (push.tangents[1].defined()) {
-                 Tensor term = apply_hessian(push.input(0), false, push.input(1), push.tangents[1]);
-                 total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
-               }
-               push.results[0] = std::move(total);
-             }});
+    handling({"softmax_cross_entropy_losses",
+              [](Pull& pull) {
+                const Tensor &scales = pull.input(0), &x = pull.input(1), &labels = pull.input(2);
+                if (pull.needs(0)) {
+                  const Tensor unit = losses_gradient(Tensor::ones(scales.shape(), x.dtype()), x, labels);
+                  pull.gradients[0] = sum(unit * pull.cotangent(), {1});
+                }
+                if (pull.needs(1)) pull.gradients[1] = apply_hessian(scales, false, x, pull.cotangent());
+                select_rows(pull);
+              },
+              [](Push& push) {
+                const Shape rows{push.input(1).extent(0), 1};
+                PushedLines sum(push);
+                if (push.tangents[0].defined())
+                  sum.add(0, losses_gradient(push.tangents[0], push.input(1), push.input(2)), -1, rows);
+                if (push.tangents[1].defined())
+                  sum.add(1, apply_hessian(push.input(0), false, push.input(1), push.tangents[1]), 1, rows);
+                sum.finish();
+              }});
 
 Tensor losses_gradient(const Tensor& scales, const Tensor& logits, const Tensor& labels) {
   Tensor result = make_tensor(logits.shape(), logits.dtype());

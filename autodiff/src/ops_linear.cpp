@@ -127,7 +127,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
   if (scope != 0)
     detail::attach_tangent(y, scope, std::move(tangent));
   else if (links.tangents)
-    detail::push_tangents(detail::linear_rule, &attributes, in, out);
+    detail::push_tangents(detail::linear_rule, &attributes, in, out, {});
   if (node) detail::save_outputs(*node, out);
   return y;
 }

@@ -59,7 +59,7 @@ constexpr OpRule unflatten_rule = selecting(
      },
      destroy_pieces, nullptr, true});
 
-constexpr OpRule flatten_rule = moving(
+constexpr OpRule flatten_rule = placing(
     {"flatten",
      [](Pull& pull) {
        move_into(pull.gradients, unflatten(pull.cotangent(), pull.attributes<PiecesAttributes>().shapes));
@@ -81,16 +81,16 @@ constexpr OpRule unstack_rule = selecting({"unstack",
                                            },
                                            nullptr, nullptr, true});
 
-constexpr OpRule stack_rule = moving({"stack",
-                                      [](Pull& pull) {
-                                        const auto& at = pull.attributes<RowsAttributes>();
-                                        move_into(pull.gradients, unstack(pull.cotangent(), at.axis));
-                                      },
-                                      [](Push& push) {
-                                        const auto& at = push.attributes<RowsAttributes>();
-                                        push.results[0] =
-                                            stack(list_of(push.tangents), at.row, at.dtype, at.axis);
-                                      }});
+constexpr OpRule stack_rule = placing({"stack",
+                                       [](Pull& pull) {
+                                         const auto& at = pull.attributes<RowsAttributes>();
+                                         move_into(pull.gradients, unstack(pull.cotangent(), at.axis));
+                                       },
+                                       [](Push& push) {
+                                         const auto& at = push.attributes<RowsAttributes>();
+                                         push.results[0] =
+                                             stack(list_of(push.tangents), at.row, at.dtype, at.axis);
+                                       }});
 
 constexpr OpRule split_rule =
     selecting({"split",
@@ -103,14 +103,14 @@ constexpr OpRule split_rule =
                destroy_join, nullptr, true});
 
 constexpr OpRule concatenate_rule =
-    moving({"concatenate",
-            [](Pull& pull) {
-              move_into(pull.gradients, take_pieces(pull.cotangent(), pull.attributes<JoinAttributes>()));
-            },
-            [](Push& push) {
-              push.results[0] = join_pieces(list_of(push.tangents), push.attributes<JoinAttributes>());
-            },
-            destroy_join});
+    placing({"concatenate",
+             [](Pull& pull) {
+               move_into(pull.gradients, take_pieces(pull.cotangent(), pull.attributes<JoinAttributes>()));
+             },
+             [](Push& push) {
+               push.results[0] = join_pieces(list_of(push.tangents), push.attributes<JoinAttributes>());
+             },
+             destroy_join});
 
 // The dtype of the first tensor that is there; all others must agree.
 Dtype common_dtype(const char* op, const TensorList& list) {

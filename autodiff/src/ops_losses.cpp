@@ -20,35 +20,41 @@ void give(Pull& pull, int input, Tensor gradient, SupportPointer support, const 
                                 : summed_support(std::move(support), gradient.shape(), shape));
   pull.gradients[static_cast<std::size_t>(input)] = sum_to(gradient, shape);
 }
-constexpr OpRule weigh_rule = {
+// The elements that count, of a cotangent or tangent of x.
+SupportPointer counted_support(const SupportPointer& arrived, const Tensor& weights) {
+  return std::make_shared<const Support>(arrived ? arrived->depth() : 0,
+                                         [arrived, weights = stop_gradient(weights)] {
+                                           const Tensor mask = not_equal(weights, 0.0);
+                                           return arrived ? logical_and(mask, arrived->mask()) : mask;
+                                         });
+}
+constexpr OpRule weigh_rule = handling({
     "weigh",
     [](Pull& pull) {
       const Tensor &weights = pull.input(0), &x = pull.input(1), &t = pull.cotangent();
       const SupportPointer arrived = pull.support();
       if (pull.needs(0)) give(pull, 0, pull_factor(arrived, t * x), arrived, weights.shape());
       if (!pull.needs(1)) return;
-      const auto counted = std::make_shared<const Support>(
-          arrived ? arrived->depth() : 0, [arrived, weights = stop_gradient(weights)] {
-            const Tensor mask = not_equal(weights, 0.0);
-            return arrived ? logical_and(mask, arrived->mask()) : mask;
-          });
-      give(pull, 1, pull_factor(arrived, weigh(weights, t)), counted, x.shape());
+      give(pull, 1, pull_factor(arrived, weigh(weights, t)), counted_support(arrived, weights), x.shape());
     },
     [](Push& push) {
       const Tensor &weights = push.input(0), &x = push.input(1);
       Tensor total;
-      if (push.tangents[0].defined()) total = push.tangents[0] * x;
-      if (push.tangents[1].defined()) {
-        Tensor term = weigh(weights, push.tangents[1]);
-        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+      std::vector<SupportPointer> parts;
+      if (push.tangents[0].defined()) {
+        parts.push_back(push.support(0));
+        total = pull_factor(parts.back(), push.tangents[0] * x);
       }
+      if (push.tangents[1].defined()) {
+        Tensor term = pull_factor(push.support(1), weigh(weights, push.tangents[1]));
+        total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
+        if (parts.empty() || parts.back()) parts.push_back(counted_support(push.support(1), weights));
+      }
+      if (push.result_supports() && parts.back())
+        push.result_supports()[0] = joined_support(std::move(parts));
       push.results[0] = contiguous(expand(total, broadcast_shapes("weigh", weights.shape(), x.shape())));
     },
-    nullptr,
-    nullptr,
-    false,
-    nullptr,
-    Supports::handled};
+});
 
 void require_weights(const char* op, const char* what, const Tensor& weights, std::int64_t count,
                      const Tensor& like) {

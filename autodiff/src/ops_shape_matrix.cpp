@@ -48,13 +48,13 @@ constexpr OpRule diagonal_rule =
                  push.results[0] = take_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
                }});
 constexpr OpRule diag_rule =
-    moving({"diag",
-            [](Pull& pull) {
-              pull.gradients[0] = take_diagonal(pull.cotangent(), pull.attributes<DiagonalAttributes>());
-            },
-            [](Push& push) {
-              push.results[0] = place_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
-            }});
+    placing({"diag",
+             [](Pull& pull) {
+               pull.gradients[0] = take_diagonal(pull.cotangent(), pull.attributes<DiagonalAttributes>());
+             },
+             [](Push& push) {
+               push.results[0] = place_diagonal(push.tangents[0], push.attributes<DiagonalAttributes>());
+             }});
 
 Tensor take_diagonal(const Tensor& x, const DiagonalAttributes& at) {
   return finish_one(diagonal_rule, {}, at, view_of_diagonal(x, at), x);
@@ -80,7 +80,7 @@ Tensor triangle(const Tensor& x, const TriangleAttributes& at);
 const char* name_of_triangle(const void* attributes) noexcept {
   return static_cast<const TriangleAttributes*>(attributes)->upper ? "triu" : "tril";
 }
-constexpr OpRule triangle_rule = selecting(
+constexpr OpRule triangle_rule = masking(
     {"triangle",
      [](Pull& pull) {
        pull.gradients[0] = triangle(pull.cotangent(), pull.attributes<TriangleAttributes>());

@@ -35,7 +35,7 @@ constexpr OpRule slice_rule = selecting(
     {"slice",
      [](Pull& pull) { pull.gradients[0] = place_part(pull.cotangent(), pull.attributes<SliceAttributes>()); },
      [](Push& push) { push.results[0] = take_part(push.tangents[0], push.attributes<SliceAttributes>()); }});
-constexpr OpRule pad_rule = moving(
+constexpr OpRule pad_rule = placing(
     {"pad",
      [](Pull& pull) { pull.gradients[0] = take_part(pull.cotangent(), pull.attributes<SliceAttributes>()); },
      [](Push& push) { push.results[0] = place_part(push.tangents[0], push.attributes<SliceAttributes>()); }});
@@ -53,22 +53,22 @@ Tensor place_part(const Tensor& x, const SliceAttributes& at) {
 struct MarginsAttributes {
   Margins margins;
 };
-constexpr OpRule pad_margins_rule =
-    moving({"pad",
-            [](Pull& pull) {
-              const Margins& margins = pull.attributes<MarginsAttributes>().margins;
-              Tensor inside = pull.cotangent();
-              for (std::size_t axis = 0; axis < margins.size(); ++axis) {
-                const auto [before, after] = margins[axis];
-                const auto a = static_cast<std::int64_t>(axis);
-                if (before != 0 || after != 0) inside = slice(inside, a, before, inside.extent(a) - after);
-              }
-              pull.gradients[0] = std::move(inside);
-            },
-            [](Push& push) {
-              push.results[0] = pad(push.tangents[0], push.attributes<MarginsAttributes>().margins);
-            },
-            [](void* attributes) noexcept { std::destroy_at(static_cast<MarginsAttributes*>(attributes)); }});
+constexpr OpRule pad_margins_rule = placing(
+    {"pad",
+     [](Pull& pull) {
+       const Margins& margins = pull.attributes<MarginsAttributes>().margins;
+       Tensor inside = pull.cotangent();
+       for (std::size_t axis = 0; axis < margins.size(); ++axis) {
+         const auto [before, after] = margins[axis];
+         const auto a = static_cast<std::int64_t>(axis);
+         if (before != 0 || after != 0) inside = slice(inside, a, before, inside.extent(a) - after);
+       }
+       pull.gradients[0] = std::move(inside);
+     },
+     [](Push& push) {
+       push.results[0] = pad(push.tangents[0], push.attributes<MarginsAttributes>().margins);
+     },
+     [](void* attributes) noexcept { std::destroy_at(static_cast<MarginsAttributes*>(attributes)); }});
 
 struct FlipAttributes {
   unsigned axes;  // bits

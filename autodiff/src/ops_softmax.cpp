@@ -19,11 +19,6 @@ Tensor log_softmax_push(const Tensor& l, const Tensor& t, std::int64_t axis);
 
 std::int64_t axis_of(const Primal& primal) { return primal.attributes<AxisAttributes>().axis; }
 
-constexpr OpRule by_lines(OpRule rule) {
-  rule.supports = Supports::handled;
-  return rule;
-}
-
 // Of all gradients, which have the cotangent's shape: a line that was not selected keeps its zeros.
 void select_lines(Pull& pull) {
   const std::int64_t axis = axis_of(pull);
@@ -31,29 +26,52 @@ void select_lines(Pull& pull) {
     select_lines(pull, static_cast<int>(i), axis, pull.cotangent().shape().with(static_cast<int>(axis), 1));
 }
 
-void append(Tensor& total, Tensor term) {
-  total = total.defined() ? add(std::move(total), std::move(term)) : std::move(term);
-}
+// The sum of a push's terms, each a function of one input's tangent and 0 in its lines that are so by
+// selection.
+class Terms {
+ public:
+  explicit Terms(Push& push) : push_(push), sum_(push) {}
+  template <class Term>
+  void add(int input, Term term) {
+    const Tensor& tangent = push_.tangents[static_cast<std::size_t>(input)];
+    if (!tangent.defined()) return;
+    const std::int64_t axis = axis_of(push_);
+    sum_.add(input, term(tangent), axis, tangent.shape().with(static_cast<int>(axis), 1));
+  }
+  void finish() { sum_.finish(); }
 
-constexpr OpRule softmax_rule = by_lines(
-    {"softmax",
-     [](Pull& pull) {
-       pull.gradients[0] = softmax_slope(pull.output(), pull.cotangent(), axis_of(pull));
-       select_lines(pull);
-     },
-     [](Push& push) { push.results[0] = softmax_slope(push.output(), push.tangents[0], axis_of(push)); }});
+ private:
+  Push& push_;
+  PushedLines sum_;
+};
 
-constexpr OpRule log_softmax_rule = by_lines(
+constexpr OpRule softmax_rule =
+    handling({"softmax",
+              [](Pull& pull) {
+                pull.gradients[0] = softmax_slope(pull.output(), pull.cotangent(), axis_of(pull));
+                select_lines(pull);
+              },
+              [](Push& push) {
+                Terms terms(push);
+                terms.add(0, [&](const Tensor& t) { return softmax_slope(push.output(), t, axis_of(push)); });
+                terms.finish();
+              }});
+
+constexpr OpRule log_softmax_rule = handling(
     {"log_softmax",
      [](Pull& pull) {
        pull.gradients[0] = log_softmax_pull(pull.output(), pull.cotangent(), axis_of(pull));
        select_lines(pull);
      },
-     [](Push& push) { push.results[0] = log_softmax_push(push.output(), push.tangents[0], axis_of(push)); }});
+     [](Push& push) {
+       Terms terms(push);
+       terms.add(0, [&](const Tensor& t) { return log_softmax_push(push.output(), t, axis_of(push)); });
+       terms.finish();
+     }});
 
 // p (t - sum(p t)), symmetric in t.
 constexpr OpRule softmax_slope_rule =
-    by_lines({"softmax",
+    handling({"softmax",
               [](Pull& pull) {
                 const Tensor &p = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
                 const std::int64_t axis = axis_of(pull);
@@ -65,18 +83,17 @@ constexpr OpRule softmax_slope_rule =
               [](Push& push) {
                 const Tensor &p = push.input(0), &t = push.input(1);
                 const std::int64_t axis = axis_of(push);
-                Tensor total;
-                if (push.tangents[0].defined()) {
-                  const Tensor& q = push.tangents[0];
-                  total = q * (t - sum(p * t, {axis}, true)) - p * sum(q * t, {axis}, true);
-                }
-                if (push.tangents[1].defined()) append(total, softmax_slope(p, push.tangents[1], axis));
-                push.results[0] = std::move(total);
+                Terms terms(push);
+                terms.add(0, [&](const Tensor& q) {
+                  return q * (t - sum(p * t, {axis}, true)) - p * sum(q * t, {axis}, true);
+                });
+                terms.add(1, [&](const Tensor& r) { return softmax_slope(p, r, axis); });
+                terms.finish();
               }});
 
 // t - exp(l) sum(t)
 constexpr OpRule log_softmax_pull_rule =
-    by_lines({"log_softmax",
+    handling({"log_softmax",
               [](Pull& pull) {
                 const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
                 const std::int64_t axis = axis_of(pull);
@@ -87,16 +104,15 @@ constexpr OpRule log_softmax_pull_rule =
               [](Push& push) {
                 const Tensor &l = push.input(0), &t = push.input(1);
                 const std::int64_t axis = axis_of(push);
-                Tensor total;
-                if (push.tangents[0].defined())
-                  total = negate((push.tangents[0] * exp(l)) * sum(t, {axis}, true));
-                if (push.tangents[1].defined()) append(total, log_softmax_pull(l, push.tangents[1], axis));
-                push.results[0] = std::move(total);
+                Terms terms(push);
+                terms.add(0, [&](const Tensor& q) { return negate((q * exp(l)) * sum(t, {axis}, true)); });
+                terms.add(1, [&](const Tensor& r) { return log_softmax_pull(l, r, axis); });
+                terms.finish();
               }});
 
 // t - sum(exp(l) t)
 constexpr OpRule log_softmax_push_rule =
-    by_lines({"log_softmax",
+    handling({"log_softmax",
               [](Pull& pull) {
                 const Tensor &l = pull.input(0), &t = pull.input(1), &s = pull.cotangent();
                 const std::int64_t axis = axis_of(pull);
@@ -107,11 +123,12 @@ constexpr OpRule log_softmax_push_rule =
               [](Push& push) {
                 const Tensor &l = push.input(0), &t = push.input(1);
                 const std::int64_t axis = axis_of(push);
-                Tensor total;
-                if (push.tangents[0].defined())
-                  total = expand(negate(sum((exp(l) * push.tangents[0]) * t, {axis}, true)), t.shape());
-                if (push.tangents[1].defined()) append(total, log_softmax_push(l, push.tangents[1], axis));
-                push.results[0] = std::move(total);
+                Terms terms(push);
+                terms.add(0, [&](const Tensor& q) {
+                  return expand(negate(sum((exp(l) * q) * t, {axis}, true)), t.shape());
+                });
+                terms.add(1, [&](const Tensor& r) { return log_softmax_push(l, r, axis); });
+                terms.finish();
               }});
 
 Tensor derivative(SoftmaxDerivative kind, const OpRule& rule, const Tensor& result, const Tensor& t,

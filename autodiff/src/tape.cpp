@@ -7,7 +7,7 @@
 
 #include "anomaly.h"
 #include "fork.h"
-#include "node.h"
+#include "support.h"
 
 namespace hypertape::detail {
 namespace {
@@ -312,7 +312,7 @@ void save_outputs(Node& node, std::span<Tensor* const> outputs) {
     for (const Tangent* t = outputs[k]->header()->tangents; t; t = t->next) {
       // Only a backward pass inside the tangent's scope can ask for it.
       if (t->scope > node.max_scope) continue;
-      *end = copy_tangent(t->scope, t->value, nullptr);
+      *end = copy_tangent(t->scope, t->value, t->support);
       end = &(*end)->next;
       if (node.min_scope < t->scope) TangentScope::note(node, t->scope);
     }
@@ -344,17 +344,23 @@ const Tensor* find_tangent(const Header& header, std::uint64_t scope) noexcept {
   return nullptr;
 }
 
-void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent) {
+SupportPointer find_support(const Header& header, std::uint64_t scope) noexcept {
+  for (const Tangent* t = header.tangents; t; t = t->next)
+    if (t->scope == scope) return t->support;
+  return nullptr;
+}
+
+void attach_tangent(Tensor& tensor, std::uint64_t scope, Tensor tangent, SupportPointer support) {
   Tangent** end = &tensor.header()->tangents;
   while (*end) end = &(*end)->next;
-  *end = copy_tangent(scope, std::move(tangent), nullptr);
+  *end = copy_tangent(scope, std::move(tangent), std::move(support));
 }
 
 Tensor alias_with_links(const Tensor& tensor) {
   Tensor alias = make_alias(tensor);
   const Header& source = *tensor.header();
   for (const Tangent* t = source.tangents; t; t = t->next)
-    if (is_active(t->scope)) attach_tangent(alias, t->scope, t->value);
+    if (is_active(t->scope)) attach_tangent(alias, t->scope, t->value, t->support);
   if (source.node && active_scope_of(*static_cast<const Node*>(source.node))) {
     retain(source.node);
     alias.header()->node = source.node;
@@ -364,7 +370,7 @@ Tensor alias_with_links(const Tensor& tensor) {
 }
 
 void push_tangents(const OpRule& rule, const void* attributes, std::span<const Tensor* const> inputs,
-                   std::span<Tensor* const> outputs) {
+                   std::span<Tensor* const> outputs, Kept kept) {
   std::uint64_t scope = 0;
   for (;;) {
     // The next scope above the last one handled: an outer tangent is complete before an inner one, whose rule
@@ -378,12 +384,20 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
     if (next == ~std::uint64_t{0}) return;
     scope = next;
     std::vector<Tensor> tangents(inputs.size()), results(outputs.size());
+    std::vector<SupportPointer> supports;
+    PushedSupports pushed;
     Push push;
     push.attribute_bytes = attributes;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (i < Primal::max_saved) push.inputs[i] = inputs[i];
       if (!inputs[i]->defined()) continue;
-      if (const Tensor* tangent = find_tangent(*inputs[i]->header(), scope)) tangents[i] = *tangent;
+      for (const Tangent* t = inputs[i]->header()->tangents; t; t = t->next) {
+        if (t->scope != scope) continue;
+        tangents[i] = t->value;
+        if (!t->support) continue;
+        supports.resize(inputs.size());
+        supports[i] = t->support;
+      }
     }
     // Aliases of outputs that outer scopes record: their record of the tangent saves what the rule
     // sees, and the output itself is about to carry that tangent.
@@ -397,13 +411,14 @@ void push_tangents(const OpRule& rule, const void* attributes, std::span<const T
     push.results = results;
     {
       const ScopeMask mask({scope, scope_bound()});
+      pushed.prepare(rule, push, supports, kept);
       if (is_watched()) [[unlikely]]
         push_watched(rule.name_from ? rule.name_from(attributes) : rule.name, rule, push);
       else
         rule.push(push);
     }
     for (std::size_t k = 0; k < outputs.size(); ++k)
-      if (results[k].defined()) attach_tangent(*outputs[k], scope, std::move(results[k]));
+      if (results[k].defined()) attach_tangent(*outputs[k], scope, std::move(results[k]), pushed.take(k));
   }
 }
 

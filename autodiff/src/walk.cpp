@@ -19,12 +19,10 @@ struct LeafAttributes {
 };
 
 // To outer scopes a leaf is the identity.
-constexpr OpRule leaf_rule = {"leaf",
-                              [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                              [](Push& push) { push.results[0] = push.tangents[0]; },
-                              nullptr,
-                              nullptr,
-                              true};
+constexpr OpRule leaf_rule =
+    with_supports({"leaf", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+                   [](Push& push) { push.results[0] = push.tangents[0]; }, nullptr, nullptr, true},
+                  Supports::dropped, Supports::moved);
 
 const LeafAttributes* leaf_of(Node& node, std::uint64_t scope) noexcept {
   if (node.rule != &leaf_rule) return nullptr;
@@ -432,7 +430,7 @@ Tensor make_leaf(const Tensor& tensor, std::uint64_t scope, std::size_t index) {
   Tensor leaf = make_alias(tensor);
   const Header& source = *tensor.header();
   for (const Tangent* t = source.tangents; t; t = t->next)
-    if (is_active(t->scope)) attach_tangent(leaf, t->scope, t->value);
+    if (is_active(t->scope)) attach_tangent(leaf, t->scope, t->value, t->support);
   const std::array<const Tensor*, 1> in{&tensor};
   const std::array<Tensor*, 1> out{&leaf};
   Node* node = make_node(leaf_rule, {}, sizeof(LeafAttributes), std::span<const Tensor* const>(in),
@@ -462,6 +460,14 @@ TensorList pull_graph(Graph& graph, const TensorList& cotangents, bool consume, 
   return leaves;
 }
 
+namespace {
+// Whether the rule's push may give a support where none is known of the tangents.
+bool may_select(Node& node) noexcept {
+  const Supports kind = node.rule->tangent_supports;
+  return kind == Supports::selected || (kind == Supports::handled && !only_hands_supports_on(node));
+}
+}  // namespace
+
 Replay::Replay(const Graph& graph) {
   std::unordered_map<Node*, std::uint32_t> position;
   std::vector<Node*> reached;
@@ -483,6 +489,7 @@ Replay::Replay(const Graph& graph) {
     places_ += node->output_count;
     if (leaf) continue;
     most_inputs_ = std::max(most_inputs_, node->input_count);
+    selects_ = selects_ || may_select(*node);
     sources_.resize(sources_.size() + node->input_count);
   }
   const auto source_of = [&](Node* node, std::uint32_t output) -> Source {
@@ -539,11 +546,22 @@ void push_each(const OpRule& rule, const Push& push, std::int64_t block) {
     if (!results[k].empty()) push.results[k] = stack(results[k], 0);
 }
 
+void run_push(const OpRule& rule, Push& push) {
+  if (push.block == 0)
+    rule.push(push);
+  else if (rule.push_block)
+    rule.push_block(push);
+  else
+    push_each(rule, push, push.block);
+}
+
 }  // namespace
 
-TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, std::int64_t block) const {
+template <bool selects>
+TensorList Replay::run(const Graph& graph, const TensorList& tangents, std::int64_t block) const {
   const ScopeMask mask(graph.scope);
   TensorList known(places_), incoming(most_inputs_);
+  std::vector<SupportPointer> supports(selects ? places_ : 0), arrived;
   const auto take = [&](const Source& source) -> Tensor {
     if (source.place == nowhere) return {};
     return source.last ? std::move(known[source.place]) : known[source.place];
@@ -555,9 +573,14 @@ TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, st
       continue;
     }
     bool any = false;
+    if constexpr (selects) arrived.clear();
     for (std::uint32_t i = 0; i < node.input_count; ++i) {
-      incoming[i] = take(sources_[step.first_source + i]);
+      const Source& source = sources_[step.first_source + i];
+      incoming[i] = take(source);
       any |= incoming[i].defined();
+      if (!selects || source.place == nowhere || !supports[source.place]) continue;
+      arrived.resize(node.input_count);
+      arrived[i] = supports[source.place];
     }
     if (!any) continue;
     Push push;
@@ -566,16 +589,24 @@ TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, st
     push.results = std::span(known).subspan(step.first_place, node.output_count);
     push.block = block;
     if (step.sum != nowhere && (block == 0 || node.rule->push_block)) push.sum = &known[step.sum];
-    if (block == 0)
-      node.rule->push(push);
-    else if (node.rule->push_block)
-      node.rule->push_block(push);
-    else
-      push_each(*node.rule, push, block);
+    if constexpr (!selects) {
+      run_push(*node.rule, push);
+      continue;
+    }
+    // Of a sum made in one pass nothing is known, while this step's term has a support.
+    if (!arrived.empty() || may_select(node)) push.sum = nullptr;
+    PushedSupports pushed;
+    pushed.prepare(*node.rule, push, arrived, {node.saves, nullptr, &node});
+    run_push(*node.rule, push);
+    for (std::uint32_t k = 0; k < node.output_count; ++k) supports[step.first_place + k] = pushed.take(k);
   }
   TensorList results;
   for (const Source& source : outputs_) results.push_back(take(source));
   return results;
+}
+
+TensorList Replay::operator()(const Graph& graph, const TensorList& tangents, std::int64_t block) const {
+  return selects_ ? run<true>(graph, tangents, block) : run<false>(graph, tangents, block);
 }
 
 }  // namespace hypertape::detail

@@ -37,6 +37,9 @@ class Replay {
   TensorList operator()(const Graph& graph, const TensorList& tangents, std::int64_t block = 0) const;
 
  private:
+  template <bool selects>
+  TensorList run(const Graph& graph, const TensorList& tangents, std::int64_t block) const;
+
   static constexpr std::uint32_t nowhere = ~std::uint32_t{0};
   struct Source {
     std::uint32_t place = nowhere;  ///< among the tangents of all steps
@@ -53,6 +56,7 @@ class Replay {
   std::vector<Source> sources_;
   std::vector<Source> outputs_;
   std::uint32_t places_ = 0, most_inputs_ = 0;
+  bool selects_ = false;  ///< there may be supports
 };
 
 }  // namespace hypertape::detail

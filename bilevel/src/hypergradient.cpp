@@ -398,7 +398,8 @@ std::vector<std::string> Hypergradient::unused() const {
 }
 
 namespace {
-void note_kinks(Hypergradient& result, const std::vector<std::string>& operations) {
+template <class Result>
+void note_kinks(Result& result, const std::vector<std::string>& operations) {
   result.kinks = operations;
   for (const std::string& operation : operations) {
     if (!result.message.empty()) result.message += "; ";
@@ -453,9 +454,15 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
   DirectionalDerivative result;
   const auto counters = std::make_shared<Counters>(Counters{.caller = "directional_derivative"});
   const Meter meter;
+  std::vector<std::string> kinks;
   succeeds(result, *counters, [&] {
     const Estimator forward = Forward{};
-    const Pushed pushed = push(problem, outer, h, forward.method(), direction.tensors(), counters);
+    const Pushed pushed = [&] {
+      const KinkWatch watch;
+      Pushed along = push(problem, outer, h, forward.method(), direction.tensors(), counters);
+      kinks = watch.operations();
+      return along;
+    }();
     result.value = pushed.value;
     if (pushed.derivative.defined())
       result.derivative = pushed.derivative.item();
@@ -467,6 +474,7 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
       result.message = growth_text(random_change, result.growth);
     }
   });
+  note_kinks(result, kinks);
   result.cost = meter.finish(*counters);
   explain(result, problem, options,
           [&](const Problem& again) { return directional_derivative(again, outer, h, direction); });

@@ -57,17 +57,22 @@ void check(const char* caller, const Problem& problem, const Method& method) {
 using hypertape::detail::OpRule;
 using hypertape::detail::Pull;
 using hypertape::detail::Push;
-constexpr OpRule identity_rule = {"identity",
-                                  [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
-                                  [](Push& push) { push.results[0] = push.tangents[0]; }};
+using hypertape::detail::Supports;
+constexpr OpRule passing_on(const OpRule& rule) {
+  return hypertape::detail::with_supports(rule, Supports::dropped, Supports::moved);
+}
+constexpr OpRule identity_rule =
+    passing_on({"identity", [](Pull& pull) { pull.gradients[0] = std::move(pull.cotangents[0]); },
+                [](Push& push) { push.results[0] = push.tangents[0]; }});
 
 // x, with a second operand that receives the same cotangent: what reads dF/dw_0.
-constexpr OpRule probed_rule = {"probed",
-                                [](Pull& pull) {
-                                  if (pull.needs(0)) pull.gradients[0] = pull.cotangents[0];
-                                  if (pull.needs(1)) pull.gradients[1] = std::move(pull.cotangents[0]);
-                                },
-                                [](Push& push) { push.results[0] = push.tangents[0]; }};
+constexpr OpRule probed_rule = passing_on({"probed",
+                                           [](Pull& pull) {
+                                             if (pull.needs(0)) pull.gradients[0] = pull.cotangents[0];
+                                             if (pull.needs(1))
+                                               pull.gradients[1] = std::move(pull.cotangents[0]);
+                                           },
+                                           [](Push& push) { push.results[0] = push.tangents[0]; }});
 
 // The same values behind a node of the run's own. There the run's part of the cotangent is added up before it
 // meets the outer loss's, in every method: hence the same bits with a tape of many steps and with one node.

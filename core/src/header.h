@@ -42,11 +42,15 @@ inline void release(TapeRecord* record) noexcept {
     record->destroy_record(record);
 }
 
+class Support;  // autodiff/src/support.h
+using SupportPointer = std::shared_ptr<const Support>;
+
 /// One (scope, tangent) pair of a tensor; the list is sorted by scope, outermost first.
 struct Tangent {
   std::uint64_t scope;
   Tensor value;
   Tangent* next;
+  SupportPointer support;  ///< where the tangent can differ from 0; null: nothing is known
 };
 
 struct Header : Counted {
@@ -84,7 +88,7 @@ Tensor make_alias(const Tensor& of);
 Tensor make_contiguous(const Tensor& tensor);
 
 void free_tangents(Tangent* list) noexcept;
-Tangent* copy_tangent(std::uint64_t scope, Tensor value, Tangent* next);
+Tangent* copy_tangent(std::uint64_t scope, Tensor value, SupportPointer support);
 
 /// Whether nobody but the one who holds `tensor` can see its bytes, which are contiguous.
 inline bool is_held_alone(const Tensor& tensor) noexcept {

@@ -101,8 +101,8 @@ void free_tangents(Tangent* list) noexcept {
   }
 }
 
-Tangent* copy_tangent(std::uint64_t scope, Tensor value, Tangent* next) {
-  return new (allocate_bytes(sizeof(Tangent))) Tangent{scope, std::move(value), next};
+Tangent* copy_tangent(std::uint64_t scope, Tensor value, SupportPointer support) {
+  return new (allocate_bytes(sizeof(Tangent))) Tangent{scope, std::move(value), nullptr, std::move(support)};
 }
 
 void destroy(Header* header) noexcept {

@@ -131,6 +131,7 @@ struct DirectionalDerivative {
   std::string message;
   std::int64_t failed_step = -1;
   double growth = 0.0;  ///< |dw_T| / |dw_0| for one random change of the initial weights; 0 if not measured
+  std::vector<std::string> kinks;  ///< those on the way, along `direction`
 };
 
 /// <dF/dh, direction> by one run with dual numbers (the method Forward), and the growth by another one.
