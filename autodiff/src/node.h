@@ -177,7 +177,7 @@ struct Push : Primal {
   /// then it leaves it absent, and the result is the sum, with the same bits.
   Tensor* sum = nullptr;
 
-  /// Null: none is known, and nobody asks. One pointer, since a larger Push is cleared by a slow instruction.
+  /// Null: none is known, and nobody asks.
   struct SupportLists {
     const SupportPointer* tangents = nullptr;  ///< one for each input; null: none is known
     SupportPointer* results = nullptr;         ///< to be filled by rules that look after supports, or null
