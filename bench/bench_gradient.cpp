@@ -6,8 +6,8 @@
 //                  HVP (3F + 8R) / (2F + 3R), with the mixed product (4F + 9R) / (2F + 3R)
 #include <cblas.h>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/bilevel/linear.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/bilevel/linear.h>
 #include "measure.h"
 #include "nets.h"
 

@@ -9,8 +9,8 @@
 #include <cmath>
 #include <optional>
 
-#include "digit_buffer.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/core/memory.h>
+#include "core/backend/digit_buffer.h"
 #include "measure.h"
 #include "nets.h"
 

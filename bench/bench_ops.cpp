@@ -7,11 +7,11 @@
 //                the result has
 #include <cstring>
 
-#include "elementwise_ops.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
+#include <hypertape/core/random.h>
+#include "core/elementwise/structs.h"
 #include "measure.h"
 
 namespace hypertape::bench {
@@ -111,7 +111,7 @@ void register_rows() {
                                         [](const Tensor& a, const Tensor& b) { return name(a, b, b); });
 #define HYPERTAPE_WITH_SCALAR(Op, name) \
   register_elementwise<elementwise::Op>(#name, [](const Tensor& a, const Tensor&) { return name(a, 1.5); });
-#include "hypertape/core/elementwise.def"
+#include <hypertape/core/elementwise.def>
 }
 
 }  // namespace

@@ -10,9 +10,9 @@
 #include <chrono>
 #include <thread>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/random.h>
 #include "fma_peak.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/random.h"
 #include "measure.h"
 
 namespace hypertape::bench {

@@ -10,9 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/optim/step.h>
 #include "fma_peak.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/optim/step.h"
 #include "measure.h"
 #include "nets.h"
 

@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-#include "cpu_features.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/core/parallel.h>
+#include "core/cpu/isa/features.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/initialize.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/core/initialize.h>
+#include <hypertape/core/parallel.h>
 
 namespace hypertape::bench {
 

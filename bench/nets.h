@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/random.h"
-#include "hypertape/nn/layers.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/random.h>
+#include <hypertape/nn/layers.h>
 
 namespace hypertape::bench {
 

@@ -4,8 +4,8 @@
 #include <fstream>
 #include <string>
 
-#include "control_groups.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/core/memory.h>
+#include "core/threads/control_groups.h"
 
 namespace hypertape {
 namespace {

@@ -10,9 +10,9 @@
 #include <cstring>
 #include <optional>
 
+#include <hypertape/core/error.h>
 #include "data_limits.h"
 #include "gzip_stream.h"
-#include "hypertape/core/error.h"
 
 namespace hypertape {
 namespace {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/random.h>
 
 namespace hypertape {
 namespace {

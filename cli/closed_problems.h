@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <string>
 
+#include <hypertape/bilevel/problem.h>
 #include "closed_forms.h"
-#include "hypertape/bilevel/problem.h"
 #include "options.h"
 
 namespace hypertape {

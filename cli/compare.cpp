@@ -4,12 +4,12 @@
 #include <chrono>
 #include <limits>
 
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/parallel.h>
 #include "available_memory.h"
 #include "compared_methods.h"
 #include "convert.h"
 #include "directional_rows.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/parallel.h"
 #include "measures.h"
 #include "method_failure.h"
 #include "progress.h"

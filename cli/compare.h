@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include <hypertape/bilevel/hypergradient.h>
 #include "compared_problem.h"
 #include "data.h"
-#include "hypertape/bilevel/hypergradient.h"
 #include "options.h"
 
 namespace hypertape {

@@ -6,7 +6,7 @@
 #include <span>
 #include <sstream>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "readable.h"
 
 namespace hypertape {

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <hypertape/bilevel/hypergradient.h>
 #include "compared_problem.h"
-#include "hypertape/bilevel/hypergradient.h"
 #include "memory_forecast.h"
 #include "options.h"
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <memory>
 
+#include <hypertape/bilevel/problem.h>
 #include "closed_problems.h"
-#include "hypertape/bilevel/problem.h"
 #include "training_problem.h"
 
 namespace hypertape {

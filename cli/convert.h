@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/tensor.h>
 
 namespace hypertape {
 

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <utility>
 
+#include <hypertape/core/error.h>
 #include "csv_header.h"
 #include "csv_number.h"
 #include "csv_scanner.h"
-#include "hypertape/core/error.h"
 #include "label_column.h"
 #include "value_blocks.h"
 

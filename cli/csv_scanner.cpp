@@ -1,7 +1,7 @@
 #include "csv_scanner.h"
 
+#include <hypertape/core/error.h>
 #include "data_limits.h"
-#include "hypertape/core/error.h"
 
 namespace hypertape {
 namespace {

@@ -5,11 +5,11 @@
 #include <string_view>
 #include <utility>
 
+#include <hypertape/core/error.h>
 #include "byte_reader.h"
 #include "csv_reader.h"
 #include "data_limits.h"
 #include "embedded_digits.h"
-#include "hypertape/core/error.h"
 #include "idx_reader.h"
 #include "readable.h"
 

@@ -6,11 +6,11 @@
 #include <sstream>
 #include <utility>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/memory.h>
 #include "compared_methods.h"
 #include "convert.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/memory.h"
 #include "method_failure.h"
 #include "progress.h"
 #include "ridders.h"

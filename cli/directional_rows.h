@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/bilevel/hypergradient.h>
 #include "compare.h"
 #include "compared_problem.h"
-#include "hypertape/bilevel/hypergradient.h"
 
 namespace hypertape {
 

@@ -9,8 +9,8 @@
 #include <new>
 #include <utility>
 
+#include <hypertape/core/error.h>
 #include "data_limits.h"
-#include "hypertape/core/error.h"
 
 namespace hypertape {
 

@@ -8,8 +8,8 @@
 #include <iterator>
 #include <stdexcept>
 
+#include <hypertape/core/error.h>
 #include "convert.h"
-#include "hypertape/core/error.h"
 #include "json_text.h"
 #include "npz_file.h"
 #include "readable.h"

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "hypertape/core/named_tensors.h"
+#include <hypertape/core/named_tensors.h>
 
 namespace hypertape {
 

@@ -6,7 +6,7 @@
 #include <sstream>
 #include <vector>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "value_blocks.h"
 
 namespace hypertape {

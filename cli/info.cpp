@@ -2,11 +2,11 @@
 
 #include <sstream>
 
+#include <hypertape/core/error.h>
+#include <hypertape/core/initialize.h>
+#include <hypertape/core/memory.h>
+#include <hypertape/core/version.h>
 #include "available_memory.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/initialize.h"
-#include "hypertape/core/memory.h"
-#include "hypertape/core/version.h"
 #include "readable.h"
 
 namespace hypertape {

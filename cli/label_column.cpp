@@ -4,9 +4,9 @@
 #include <cmath>
 #include <utility>
 
+#include <hypertape/core/error.h>
 #include "csv_number.h"
 #include "data_limits.h"
-#include "hypertape/core/error.h"
 
 namespace hypertape {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "readable.h"
 
 namespace hypertape {

@@ -1,7 +1,7 @@
 #include <exception>
 #include <iostream>
 
-#include "hypertape/core/initialize.h"
+#include <hypertape/core/initialize.h>
 #include "program.h"
 
 int main(int argc, char** argv) {

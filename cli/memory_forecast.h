@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
+#include <hypertape/bilevel/plan.h>
 #include "compared_problem.h"
-#include "hypertape/bilevel/plan.h"
 
 namespace hypertape {
 

@@ -2,7 +2,7 @@
 
 #include <new>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 
 namespace hypertape {
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <optional>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 
 namespace hypertape {
 namespace {

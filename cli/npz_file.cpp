@@ -6,7 +6,7 @@
 #include <memory>
 #include <set>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 
 namespace hypertape {
 namespace {

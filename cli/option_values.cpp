@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "nearest.h"
 
 namespace hypertape {

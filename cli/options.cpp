@@ -6,9 +6,9 @@
 #include <limits>
 #include <sstream>
 
-#include "hypertape/core/error.h"
-#include "hypertape/core/parallel.h"
-#include "hypertape/core/version.h"
+#include <hypertape/core/error.h>
+#include <hypertape/core/parallel.h>
+#include <hypertape/core/version.h>
 #include "nearest.h"
 #include "option_groups.h"
 #include "option_values.h"

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/shape.h"
-#include "hypertape/nn/layers.h"
+#include <hypertape/core/shape.h>
+#include <hypertape/nn/layers.h>
 #include "read_options.h"
 #include "scaling.h"
 

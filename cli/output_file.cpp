@@ -15,8 +15,8 @@
 #include <system_error>
 #include <utility>
 
+#include <hypertape/core/error.h>
 #include "held_signals.h"
-#include "hypertape/core/error.h"
 
 namespace hypertape {
 namespace {

@@ -9,11 +9,11 @@
 #include <optional>
 #include <utility>
 
+#include <hypertape/core/error.h>
+#include <hypertape/core/warning.h>
 #include "compare.h"
 #include "data.h"
 #include "held_signals.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/warning.h"
 #include "info.h"
 #include "interruption.h"
 #include "method_failure.h"

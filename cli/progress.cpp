@@ -5,7 +5,7 @@
 #include <ostream>
 #include <sstream>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 
 namespace hypertape {
 

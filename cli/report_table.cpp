@@ -3,7 +3,7 @@
 #include <cmath>
 #include <sstream>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "plan_report.h"
 #include "readable.h"
 #include "report.h"

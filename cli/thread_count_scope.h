@@ -1,7 +1,7 @@
 // A number of threads for as long as a command runs.
 #pragma once
 
-#include "hypertape/core/parallel.h"
+#include <hypertape/core/parallel.h>
 
 namespace hypertape {
 

@@ -8,10 +8,10 @@
 #include <numeric>
 #include <utility>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "convert.h"
 #include "data_limits.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
 #include "readable.h"
 
 namespace hypertape {

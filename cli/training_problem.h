@@ -17,9 +17,9 @@
 #include <span>
 #include <vector>
 
+#include <hypertape/bilevel/problem.h>
+#include <hypertape/nn/layers.h>
 #include "data.h"
-#include "hypertape/bilevel/problem.h"
-#include "hypertape/nn/layers.h"
 #include "options.h"
 #include "scaling.h"
 

@@ -6,9 +6,9 @@
 #include <sstream>
 #include <utility>
 
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/parallel.h>
 #include "hyperparameters_file.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/parallel.h"
 #include "method_failure.h"
 #include "progress.h"
 #include "readable.h"

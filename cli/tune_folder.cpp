@@ -13,7 +13,7 @@
 #include <iterator>
 #include <memory>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 
 namespace hypertape {
 namespace {

@@ -5,9 +5,9 @@
 #include <span>
 #include <utility>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
 #include "convert.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
 
 namespace hypertape {
 namespace {

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <sstream>
 
+#include <hypertape/core/error.h>
 #include "convert.h"
-#include "hypertape/core/error.h"
 #include "line_chart.h"
 #include "readable.h"
 #include "report.h"

@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "json_text.h"
 #include "npz_file.h"
 #include "readable.h"

@@ -8,16 +8,14 @@ set(folders core autodiff nn optim bilevel)
 set(sources)
 set(public_headers)
 set(public_directories)
-set(private_directories)
 foreach(folder IN LISTS folders)
-  file(GLOB folder_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/src/*.cpp")
+  file(GLOB_RECURSE folder_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp")
   file(GLOB folder_headers CONFIGURE_DEPENDS
        "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/include/hypertape/${folder}/*.h"
        "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/include/hypertape/${folder}/*.def")
   list(APPEND sources ${folder_sources})
   list(APPEND public_headers ${folder_headers})
   list(APPEND public_directories "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/include")
-  list(APPEND private_directories "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/src")
 endforeach()
 # The umbrella header, once there is one.
 file(GLOB umbrella_headers CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*/include/hypertape/*.h")
@@ -29,10 +27,10 @@ hypertape_select_isa(sources)
 # source. Elementwise ones have masked loads and stores of their own, which the address sanitizer sees.
 if(HYPERTAPE_BUILD_FUZZ)
   set(products ${sources})
-  list(FILTER products INCLUDE REGEX "/products_avx[0-9]+\\.cpp$")
+  list(FILTER products INCLUDE REGEX "/products/kernels_avx[0-9]+\\.cpp$")
   set_property(SOURCE ${products} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=all;-fno-sanitize-coverage=edge")
   set(elementwise ${sources})
-  list(FILTER elementwise INCLUDE REGEX "/elementwise_avx[0-9]+\\.cpp$")
+  list(FILTER elementwise INCLUDE REGEX "/backend/kernels_avx[0-9]+\\.cpp$")
   set_property(SOURCE ${elementwise} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=undefined")
 endif()
 
@@ -46,7 +44,8 @@ hypertape_optimise(hypertape_objects)
 if(HYPERTAPE_WERROR AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
   target_compile_options(hypertape_objects PRIVATE $<$<NOT:$<CONFIG:Debug>>:-Wstack-usage=19456>)
 endif()
-target_include_directories(hypertape_objects PUBLIC ${public_directories} ${private_directories})
+# Private headers are included by their path from the root: "core/cpu/reduce/lines.h".
+target_include_directories(hypertape_objects PUBLIC ${public_directories} "${CMAKE_CURRENT_SOURCE_DIR}")
 target_link_libraries(hypertape_objects PUBLIC hypertape_flags OpenBLAS::OpenBLAS Threads::Threads
                                                ${CMAKE_DL_LIBS})
 

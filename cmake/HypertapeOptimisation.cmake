@@ -34,6 +34,6 @@ endfunction()
 # hypertape_optimise_kernels(<sources>): which of them are kernels, that is, loops over elements.
 function(hypertape_optimise_kernels)
   set(kernels ${ARGN})
-  list(FILTER kernels INCLUDE REGEX "/core/src/(cpu_|elementwise_|fixed_point|products|digit_buffer|random)[a-z0-9_]*\\.cpp$")
+  list(FILTER kernels INCLUDE REGEX "/core/(cpu|random|backend)/.*\\.cpp$")
   set_property(SOURCE ${kernels} APPEND PROPERTY COMPILE_OPTIONS "$<$<CONFIG:Debug>:${HYPERTAPE_DEBUG_KERNELS}>")
 endfunction()

@@ -1,5 +1,5 @@
 // Writes docs/operations.md from the sources that define the operations, so that the page needs no list of
-// its own: core/elementwise.def, the structs of core/src/elementwise_*.h with their comments, and the
+// its own: core/elementwise.def, the structs of core/elementwise/*.h with their comments, and the
 // declarations of autodiff/ops.h with theirs.
 //
 //   hypertape_operations_page <root> --write     writes the page
@@ -119,9 +119,8 @@ std::string intervals(std::string text) {
 std::string elementwise_rows(const fs::path& root) {
   std::map<std::string, Struct> structs;
   std::vector<fs::path> headers;
-  for (const auto& entry : fs::directory_iterator(root / "core/src"))
-    if (entry.path().filename().string().starts_with("elementwise_") && entry.path().extension() == ".h")
-      headers.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(root / "core/elementwise"))
+    if (entry.path().extension() == ".h") headers.push_back(entry.path());
   std::sort(headers.begin(), headers.end());
   for (const fs::path& header : headers) collect_structs(read(header), structs);
 
@@ -133,8 +132,7 @@ std::string elementwise_rows(const fs::path& root) {
   for (std::sregex_iterator at(list.begin(), list.end(), pattern), end; at != end; ++at) {
     const std::string form = (*at)[1].str(), type = (*at)[2].str(), name = (*at)[3].str();
     const auto found = structs.find(type);
-    if (found == structs.end())
-      throw std::runtime_error("no struct " + type + " in core/src/elementwise_*.h");
+    if (found == structs.end()) throw std::runtime_error("no struct " + type + " in core/elementwise/*.h");
     const auto arguments = signatures.find(form);
     const std::string& body = found->second.body;
     std::string kink = constant(body, "kink");

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/tensor.h>
 
 namespace bad_input {
 

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include <hypertape/autodiff/ops.h>
 #include "bad_input.h"
-#include "hypertape/autodiff/ops.h"
 
 namespace bad_input {
 namespace {
@@ -51,7 +51,7 @@ void add_elementwise(std::vector<Case>& all) {
                    {"(2, 3)", "(4, 3)"}}},                                                  \
                  {e, e, Tensor::ones({3})},                                                 \
                  "(0, 3)"});
-#include "hypertape/core/elementwise.def"
+#include <hypertape/core/elementwise.def>
   // Selections are constant in what decides.
   for (Case& row : all)
     if (row.name == "masked") row.ignores = "1";

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include <hypertape/autodiff/ops.h>
 #include "bad_input.h"
-#include "hypertape/autodiff/ops.h"
 
 namespace bad_input {
 namespace {

@@ -4,9 +4,9 @@
 #include <array>
 #include <cmath>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "data.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
 #include "ladder.h"
 #include "long_dual.h"
 

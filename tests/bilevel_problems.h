@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/nn/layers.h"
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/nn/layers.h>
 
 namespace bilevel_problems {
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "temporary_folder.h"
 
 class DataFolder : public TemporaryFolder {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/optim/step.h>
 #include "dense.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/optim/step.h"
 #include "ladder.h"
 
 namespace implicit_problems {

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <memory>
 
-#include "fixed_point.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include "core/backend/fixed_point.h"
 #include "ladder.h"
 
 namespace integer_run {

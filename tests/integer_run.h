@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bilevel_problems.h"
-#include "digit_buffer.h"
+#include "core/backend/digit_buffer.h"
 
 namespace integer_run {
 

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <limits>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/random.h>
 
 namespace ladder {
 

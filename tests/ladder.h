@@ -23,8 +23,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/parallel.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/parallel.h>
+#include <hypertape/core/tensor.h>
 
 namespace ladder {
 

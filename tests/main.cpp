@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "hypertape/core/initialize.h"
+#include <hypertape/core/initialize.h>
 
 namespace {
 

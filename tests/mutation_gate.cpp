@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 
 namespace mutation_gate {
 

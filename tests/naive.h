@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/tensor.h>
 
 namespace naive {
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "hypertape/optim/step.h"
+#include <hypertape/optim/step.h>
 
 namespace optimizer_runs {
 

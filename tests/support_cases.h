@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 
 namespace supports {

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/anomaly.h>
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/estimators.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/anomaly.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/estimators.h"
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"

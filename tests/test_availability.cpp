@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/estimators.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/estimators.h"
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"

@@ -9,10 +9,10 @@
 #include <regex>
 #include <sstream>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/nn/layers.h>
 #include "bad_input.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/nn/layers.h"
 #include "ladder.h"
 #include "thrown.h"
 

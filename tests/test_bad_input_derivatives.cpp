@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <limits>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/named_tensors.h"
-#include "hypertape/core/random.h"
-#include "hypertape/nn/layers.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/named_tensors.h>
+#include <hypertape/core/random.h>
+#include <hypertape/nn/layers.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -9,12 +9,12 @@
 #include <stdexcept>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/plan.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/memory.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/plan.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/memory.h"
 #include "ladder.h"
 #include "thrown.h"
 

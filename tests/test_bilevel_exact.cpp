@@ -4,10 +4,10 @@
 #include <cmath>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
 #include "ladder.h"
 #include "mutation_gate.h"
 #include "thrown.h"

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <functional>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include <hypertape/autodiff/derivatives.h>
+#include "bilevel/run/checkpoint_schedule.h"
 #include "bilevel_problems.h"
-#include "checkpoint_schedule.h"
-#include "hypertape/autodiff/derivatives.h"
 #include "ladder.h"
 
 namespace {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/parallel.h"
-#include "hypertape/core/version.h"
+#include <hypertape/core/parallel.h>
+#include <hypertape/core/version.h>
 #include "option_values.h"
 #include "options.h"
 #include "program.h"

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
 #include "compare_runs.h"
 #include "compared_problem.h"
 #include "directional_rows.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
 #include "measures.h"
 #include "progress.h"
 #include "ridders.h"

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
 #include "compare_runs.h"
 #include "convert.h"
-#include "hypertape/autodiff/ops.h"
 #include "ladder.h"
 #include "program.h"
 #include "progress.h"

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "bilevel_problems.h"
 #include "closed_problems.h"
 #include "compare.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
 #include "ladder.h"
 #include "mutation_gate.h"
 #include "progress.h"

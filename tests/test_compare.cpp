@@ -7,9 +7,9 @@
 #include <limits>
 #include <memory>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "compare_runs.h"
+#include "core/memory/faults.h"
 #include "directional_rows.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
-#include "memory_faults.h"
 #include "method_failure.h"
 #include "report.h"
 #include "thrown.h"

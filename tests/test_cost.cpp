@@ -5,11 +5,11 @@
 #include <memory>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "bilevel_problems.h"
-#include "digit_buffer.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
+#include "core/backend/digit_buffer.h"
 #include "ladder.h"
 
 namespace {

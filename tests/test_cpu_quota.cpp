@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string>
 
-#include "cpu_quota.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/core/parallel.h>
+#include "core/threads/cpu_quota.h"
 #include "temporary_folder.h"
 
 namespace {

@@ -3,10 +3,10 @@
 
 #include <functional>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/memory.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
+#include <hypertape/core/error.h>
 #include "data.h"
 #include "data_files.h"
-#include "hypertape/core/error.h"
 
 namespace {
 

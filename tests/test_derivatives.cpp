@@ -1,13 +1,13 @@
 // Derivatives as functions of functions: compositions, closures, paths that do not exist, kept pullbacks.
-#include "hypertape/autodiff/derivatives.h"
+#include <hypertape/autodiff/derivatives.h>
 
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <functional>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "ladder.h"
 #include "thrown.h"
 

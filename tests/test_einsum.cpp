@@ -8,9 +8,9 @@
 #include <set>
 #include <string>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -10,10 +10,10 @@
 #include <sstream>
 #include <string>
 
-#include "elementwise_ops.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include "core/elementwise/structs.h"
 #include "ladder.h"
 
 namespace ht = hypertape;
@@ -73,7 +73,7 @@ const std::vector<Op>& ops() {
   describe<ht::elementwise::Op>(                                                         \
       #name, [](const TensorList& x) -> TensorList { return {ht::name(x[0], scalar)}; }, \
       [](TensorList&& x) -> TensorList { return {ht::name(std::move(x[0]), scalar)}; }),
-#include "hypertape/core/elementwise.def"
+#include <hypertape/core/elementwise.def>
   };
   return list;
 }

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <limits>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "ladder.h"
 #include "thrown.h"
 

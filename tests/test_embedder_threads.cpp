@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/parallel.h>
 #include "ladder.h"
 
 #if defined(HYPERTAPE_TEST_TBB)

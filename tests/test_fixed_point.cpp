@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "fixed_point.h"
-#include "fixed_point_kernels.h"
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
+#include "core/backend/fixed_point.h"
+#include "core/cpu/reversible/kernels.h"
 
 namespace {
 

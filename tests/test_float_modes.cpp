@@ -13,13 +13,13 @@
 #include <thread>
 #include <vector>
 
-#include "elementwise_ops.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/bilevel/joint.h"
-#include "hypertape/bilevel/linear.h"
-#include "hypertape/bilevel/plan.h"
-#include "hypertape/core/parallel.h"
-#include "hypertape/hypertape.h"
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/bilevel/joint.h>
+#include <hypertape/bilevel/linear.h>
+#include <hypertape/bilevel/plan.h>
+#include <hypertape/core/parallel.h>
+#include <hypertape/hypertape.h>
+#include "core/elementwise/structs.h"
 #include "ladder.h"
 
 namespace {
@@ -179,7 +179,7 @@ std::vector<Program> elementwise_programs() {
 #define HYPERTAPE_WITH_SCALAR(Op, name)           \
   all.push_back(elementwise<ht::elementwise::Op>( \
       #name, [](const TensorList& x) -> TensorList { return {ht::name(x[0], scalar)}; }, dtype));
-#include "hypertape/core/elementwise.def"
+#include <hypertape/core/elementwise.def>
   }
   return all;
 }

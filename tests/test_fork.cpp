@@ -13,15 +13,15 @@
 #include <string>
 #include <thread>
 
-#include "blas.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/initialize.h"
-#include "hypertape/core/memory.h"
-#include "hypertape/core/named_tensors.h"
-#include "hypertape/core/warning.h"
-#include "node.h"
-#include "warn_once.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/initialize.h>
+#include <hypertape/core/memory.h>
+#include <hypertape/core/named_tensors.h>
+#include <hypertape/core/warning.h>
+#include "autodiff/tape/node.h"
+#include "core/base/warn_once.h"
+#include "core/cpu/products/blas.h"
 
 namespace ht = hypertape;
 using ht::Tensor;

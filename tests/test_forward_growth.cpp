@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
 #include "ladder.h"
 #include "thrown.h"
 

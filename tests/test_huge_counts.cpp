@@ -9,13 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/plan.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/random.h>
+#include <hypertape/nn/layers.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/plan.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/random.h"
-#include "hypertape/nn/layers.h"
 
 namespace {
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "dense.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/linear.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/linear.h>
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <string>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"

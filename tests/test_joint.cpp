@@ -4,10 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/joint.h>
+#include <hypertape/core/random.h>
 #include "dense.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/joint.h"
-#include "hypertape/core/random.h"
 #include "ladder.h"
 #include "thrown.h"
 

@@ -7,13 +7,13 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu_features.h"
-#include "elementwise_code.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/parallel.h>
+#include "core/cpu/isa/features.h"
+#include "core/cpu/isa/loops.h"
+#include "core/elementwise/codes.h"
 #include "ladder.h"
-#include "loops.h"
 #include "naive.h"
 #include "ulp.h"
 

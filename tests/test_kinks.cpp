@@ -7,11 +7,11 @@
 #include <limits>
 #include <string>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/estimators.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/error.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/estimators.h>
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/error.h>
 #include "ladder.h"
 
 namespace ht = hypertape;

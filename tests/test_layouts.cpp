@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/parallel.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/parallel.h>
+#include <hypertape/core/random.h>
 #include "ladder.h"
 #include "naive.h"
 

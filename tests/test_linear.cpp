@@ -7,9 +7,9 @@
 #include <cmath>
 #include <sstream>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "ladder.h"
 
 namespace {

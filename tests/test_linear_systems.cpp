@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/linear.h>
+#include <hypertape/core/random.h>
 #include "dense.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/linear.h"
-#include "hypertape/core/random.h"
 #include "ladder.h"
 
 namespace {

@@ -8,11 +8,11 @@
 #include <sstream>
 #include <string>
 
+#include <hypertape/bilevel/plan.h>
+#include <hypertape/core/error.h>
+#include "bilevel/run/replay_log.h"
 #include "bilevel_problems.h"
-#include "hypertape/bilevel/plan.h"
-#include "hypertape/core/error.h"
 #include "option_values.h"
-#include "replay_log.h"
 #include "thrown.h"
 
 namespace {

@@ -8,8 +8,8 @@
 #include <functional>
 #include <limits>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 #include "naive.h"
 #include "thrown.h"

@@ -1,7 +1,7 @@
 // ctest labels: kernels
 //
 // The scalar functions against long double libm, in ulp, and dual numbers against formulas worked by hand.
-#include "scalar_math.h"
+#include "core/elementwise/scalar_math.h"
 
 #include <doctest/doctest.h>
 
@@ -13,7 +13,7 @@
 #include <random>
 #include <vector>
 
-#include "dual.h"
+#include "core/elementwise/dual.h"
 #include "ulp.h"
 
 namespace math = hypertape::math;

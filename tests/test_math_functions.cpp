@@ -1,6 +1,6 @@
 // scalar_functions.h and scalar_angles.h against long double libm, in ulp, and against the values C defines
 // at special points.
-#include "scalar_angles.h"
+#include "core/elementwise/scalar_angles.h"
 
 #include <doctest/doctest.h>
 

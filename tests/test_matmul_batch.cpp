@@ -9,10 +9,10 @@
 #include <random>
 #include <sstream>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include "core/cpu/products/product.h"
 #include "ladder.h"
-#include "products.h"
 #include "thrown.h"
 
 namespace ht = hypertape;

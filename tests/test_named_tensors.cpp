@@ -1,12 +1,12 @@
 // Lists of tensors with names, short and long.
-#include "hypertape/core/named_tensors.h"
+#include <hypertape/core/named_tensors.h>
 
 #include <doctest/doctest.h>
 
 #include <cstddef>
 #include <string>
 
-#include "hypertape/core/error.h"
+#include <hypertape/core/error.h>
 #include "thrown.h"
 
 namespace ht = hypertape;

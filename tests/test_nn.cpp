@@ -4,9 +4,9 @@
 #include <cmath>
 #include <string>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/nn/layers.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/nn/layers.h>
 #include "ladder.h"
 #include "thrown.h"
 

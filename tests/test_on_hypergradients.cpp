@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "digit_buffer.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/bilevel/joint.h"
-#include "hypertape/bilevel/linear.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/bilevel/joint.h>
+#include <hypertape/bilevel/linear.h>
+#include "core/backend/digit_buffer.h"
 #include "thrown.h"
 
 namespace {

@@ -7,9 +7,9 @@
 #include <cmath>
 #include <sstream>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/random.h>
 #include "ladder.h"
 
 namespace ht = hypertape;

@@ -7,10 +7,10 @@
 #include <string>
 #include <utility>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/parallel.h"
-#include "hypertape/optim/step.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/parallel.h>
+#include <hypertape/optim/step.h>
 #include "ladder.h"
 
 namespace {

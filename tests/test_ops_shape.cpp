@@ -6,8 +6,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 
 namespace ht = hypertape;

@@ -1,9 +1,9 @@
 // Diagonals and triangles of batches of matrices, and outer products: values by index, the ladder.
 #include <doctest/doctest.h>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include <limits>
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
 #include "ladder.h"
 #include "thrown.h"
 

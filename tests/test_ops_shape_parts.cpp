@@ -8,8 +8,8 @@
 #include <limits>
 #include <numeric>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/optim/step.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/optim/step.h"
 #include "ladder.h"
 #include "optimizer_runs.h"
 #include "thrown.h"

@@ -4,13 +4,13 @@
 #include <functional>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
+#include "core/memory/faults.h"
 #include "implicit_problems.h"
 #include "ladder.h"
-#include "memory_faults.h"
 #include "thrown.h"
 
 namespace {

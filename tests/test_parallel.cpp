@@ -21,9 +21,9 @@
 #include <thread>
 #include <vector>
 
-#include "cpu_loops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/core/error.h>
+#include <hypertape/core/parallel.h>
+#include "core/cpu/views.h"
 
 using namespace hypertape;
 

@@ -5,9 +5,9 @@
 
 #include <cmath>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/linear.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/linear.h>
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "mutation_gate.h"

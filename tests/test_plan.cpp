@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/plan.h>
+#include <hypertape/core/memory.h>
+#include "bilevel/plan/growth_curve.h"
 #include "bilevel_problems.h"
-#include "growth_curve.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/plan.h"
-#include "hypertape/core/memory.h"
 #include "small_digits.h"
 #include "thrown.h"
 #include "training_problem.h"

@@ -13,10 +13,10 @@
 #include <string>
 #include <thread>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
+#include <hypertape/core/random.h>
 
 namespace ht = hypertape;
 using ht::Tensor;

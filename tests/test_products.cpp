@@ -1,7 +1,7 @@
 // ctest labels: kernels levels
 //
 // Matrix products against a loop in a wider type, and the promises about their bits.
-#include "products.h"
+#include "core/cpu/products/product.h"
 
 #include <doctest/doctest.h>
 
@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "blas.h"
-#include "cpu_features.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/core/parallel.h>
+#include "core/cpu/isa/features.h"
+#include "core/cpu/products/blas.h"
 
 using namespace hypertape;
 using std::int64_t;

@@ -7,14 +7,14 @@
 #include <iostream>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/initialize.h>
+#include <hypertape/core/memory.h>
+#include <hypertape/core/warning.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/initialize.h"
-#include "hypertape/core/memory.h"
-#include "hypertape/core/warning.h"
+#include "core/base/warn_once.h"
 #include "thrown.h"
-#include "warn_once.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // ctest labels: kernels
 //
 // Random numbers: Philox by its published test vectors, distributions by z-tests at fixed seeds.
-#include "hypertape/core/random.h"
+#include <hypertape/core/random.h>
 
 #include <doctest/doctest.h>
 
@@ -10,8 +10,8 @@
 #include <functional>
 #include <set>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "ladder.h"
 
 namespace ht = hypertape;

@@ -6,8 +6,8 @@
 #include <random>
 #include <string>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 
 namespace ht = hypertape;

@@ -9,7 +9,7 @@
 #include <limits>
 #include <memory>
 
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 #include "naive.h"
 

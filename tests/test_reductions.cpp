@@ -11,8 +11,8 @@
 #include <numeric>
 #include <random>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
 #include "ladder.h"
 #include "naive.h"
 #include "thrown.h"

@@ -6,10 +6,10 @@
 #include <memory>
 #include <string>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
 #include "integer_run.h"
 #include "ladder.h"
 #include "mutation_gate.h"

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
 #include "ladder.h"
 
 namespace {

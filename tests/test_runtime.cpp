@@ -8,12 +8,12 @@
 #include <string_view>
 #include <vector>
 
-#include "blas.h"
-#include "cpu_features.h"
-#include "hypertape/core/initialize.h"
-#include "hypertape/core/parallel.h"
-#include "hypertape/core/warning.h"
-#include "warn_once.h"
+#include <hypertape/core/initialize.h>
+#include <hypertape/core/parallel.h>
+#include <hypertape/core/warning.h>
+#include "core/base/warn_once.h"
+#include "core/cpu/isa/features.h"
+#include "core/cpu/products/blas.h"
 
 using namespace hypertape;
 

@@ -22,12 +22,12 @@
 #include <map>
 #include <string>
 
-#include "cpu_features.h"
-#include "elementwise_ops.h"
-#include "fixed_point.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/random.h>
+#include "core/backend/fixed_point.h"
+#include "core/cpu/isa/features.h"
+#include "core/elementwise/structs.h"
 #include "ladder.h"
 
 namespace {
@@ -120,7 +120,7 @@ std::vector<Named> elementwise() {
 #define HYPERTAPE_WITH_SCALAR(Op, name) \
   describe<ht::elementwise::Op>(#name,  \
                                 [](const TensorList& x) -> TensorList { return {ht::name(x[0], scalar)}; }),
-#include "hypertape/core/elementwise.def"
+#include <hypertape/core/elementwise.def>
   };
 }
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/core/error.h>
 #include "data.h"
-#include "hypertape/core/error.h"
 #include "program_run.h"
 #include "scaling.h"
 #include "temporary_folder.h"

@@ -4,7 +4,7 @@
 #include <functional>
 #include <iterator>
 
-#include "hypertape/hypertape.h"
+#include <hypertape/hypertape.h>
 #include "ladder.h"
 #include "thrown.h"
 

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/linear.h"
-#include "hypertape/nn/layers.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/linear.h>
+#include <hypertape/nn/layers.h>
+#include "core/cpu/products/product.h"
 #include "ladder.h"
-#include "products.h"
 #include "thrown.h"
 
 namespace {

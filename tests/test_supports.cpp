@@ -5,9 +5,9 @@
 #include <cmath>
 #include <string>
 
-#include "hypertape/bilevel/estimators.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/optim/step.h"
+#include <hypertape/bilevel/estimators.h>
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/optim/step.h>
 #include "support_cases.h"
 
 namespace ht = hypertape;

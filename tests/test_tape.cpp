@@ -5,10 +5,10 @@
 #include <memory>
 #include <optional>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/memory.h>
 #include "ladder.h"
 #include "thrown.h"
 

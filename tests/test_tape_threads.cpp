@@ -7,9 +7,9 @@
 #include <optional>
 #include <thread>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/memory.h>
 #include "ladder.h"
 
 namespace ht = hypertape;

@@ -1,5 +1,5 @@
 // Tensors as values: making, viewing and reading them, and every way of asking for what cannot be.
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/tensor.h>
 
 #include <doctest/doctest.h>
 
@@ -8,10 +8,10 @@
 #include <memory>
 #include <sstream>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/memory.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/memory.h>
 #include "thrown.h"
 
 namespace ht = hypertape;

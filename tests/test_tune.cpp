@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/parallel.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/parallel.h>
 #include "tune_grid.h"
 #include "tune_report.h"
 #include "tune_runs.h"

@@ -9,11 +9,11 @@
 #include <thread>
 #include <vector>
 
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/warning.h>
 #include "bilevel_problems.h"
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/warning.h"
 #include "implicit_problems.h"
 #include "ladder.h"
 #include "thrown.h"

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "scalar_math.h"
+#include "core/elementwise/scalar_math.h"
 
 namespace ulp {
 

@@ -2,8 +2,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <hypertape/core/memory.h>
 #include "curves.h"
-#include "hypertape/core/memory.h"
 
 namespace hypertape::growth {
 namespace {

@@ -12,10 +12,10 @@
 #include <cstring>
 #include <exception>
 
+#include <hypertape/core/error.h>
+#include <hypertape/core/initialize.h>
+#include <hypertape/core/memory.h>
 #include "curves.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/initialize.h"
-#include "hypertape/core/memory.h"
 
 namespace hypertape::growth {
 

@@ -1,8 +1,8 @@
 // One gradient, one product, one step: growth in the weights, the batch, the Neumann terms, the tape.
 #include <cmath>
 
+#include <hypertape/bilevel/linear.h>
 #include "curves.h"
-#include "hypertape/bilevel/linear.h"
 #include "step.h"
 
 namespace hypertape::growth {

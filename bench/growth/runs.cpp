@@ -1,11 +1,11 @@
 // Whole training runs: growth in the steps and in the hyperparameters.
 #include <cmath>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/random.h>
+#include <hypertape/nn/layers.h>
 #include "curves.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/random.h"
-#include "hypertape/nn/layers.h"
 
 namespace hypertape::growth {
 namespace {

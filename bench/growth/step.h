@@ -5,11 +5,11 @@
 #include <utility>
 #include <vector>
 
-#include "hypertape/autodiff/derivatives.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/random.h"
-#include "hypertape/nn/layers.h"
-#include "hypertape/optim/step.h"
+#include <hypertape/autodiff/derivatives.h>
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/random.h>
+#include <hypertape/nn/layers.h>
+#include <hypertape/optim/step.h>
 
 namespace hypertape::growth {
 

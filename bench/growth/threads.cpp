@@ -2,8 +2,8 @@
 #include <exception>
 #include <thread>
 
+#include <hypertape/core/parallel.h>
 #include "curves.h"
-#include "hypertape/core/parallel.h"
 #include "step.h"
 
 namespace hypertape::growth {

@@ -3,9 +3,9 @@
 #include <optional>
 #include <string>
 
+#include <hypertape/core/error.h>
 #include "csv_reader.h"
 #include "fuzzing.h"
-#include "hypertape/core/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace hypertape;

@@ -7,10 +7,10 @@
 #include <optional>
 #include <string>
 
+#include <hypertape/core/error.h>
 #include "data.h"
 #include "data_limits.h"
 #include "fuzzing.h"
-#include "hypertape/core/error.h"
 
 namespace {
 

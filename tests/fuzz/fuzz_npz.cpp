@@ -4,9 +4,9 @@
 #include <string>
 #include <variant>
 
+#include <hypertape/core/error.h>
 #include "fuzzing.h"
 #include "hyperparameters_file.h"
-#include "hypertape/core/error.h"
 #include "npz_file.h"
 
 namespace {

@@ -4,10 +4,10 @@
 #include <optional>
 #include <vector>
 
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/error.h>
+#include <hypertape/core/tensor.h>
 #include "fuzzing.h"
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/error.h"
-#include "hypertape/core/tensor.h"
 
 namespace {
 

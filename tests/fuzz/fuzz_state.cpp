@@ -2,8 +2,8 @@
 // refused with an error or give a state that is written and read back the same.
 #include <string>
 
+#include <hypertape/core/error.h>
 #include "fuzzing.h"
-#include "hypertape/core/error.h"
 #include "npz_file.h"
 #include "tune_state.h"
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <hypertape/hypertape.h>
 #include "../worker.h"
-#include "hypertape/hypertape.h"
 
 namespace hypertape::peers_worker {
 

@@ -15,8 +15,8 @@
 #include <optional>
 #include <string>
 
-#include "hypertape/core/export.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/export.h>
+#include <hypertape/core/tensor.h>
 
 namespace hypertape {
 

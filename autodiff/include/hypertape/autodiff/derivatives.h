@@ -21,9 +21,9 @@
 #include <utility>
 #include <vector>
 
-#include "hypertape/core/error.h"
-#include "hypertape/core/export.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/error.h>
+#include <hypertape/core/export.h>
+#include <hypertape/core/tensor.h>
 
 namespace hypertape {
 
@@ -46,8 +46,8 @@ class ListFunction {
   TensorList (*call_)(void*, const TensorList&);
 };
 
-struct GraphState;                                                   // autodiff/src/derivatives.cpp
-void note_kinks(const char* op, const Tensor& x, const Tensor& at);  // autodiff/src/kinks.cpp
+struct GraphState;                                                   // autodiff/transforms/derivatives.cpp
+void note_kinks(const char* op, const Tensor& x, const Tensor& at);  // autodiff/tape/kinks.cpp
 
 struct HYPERTAPE_API RecordedFunction {
   TensorList values;  ///< the outputs, no longer linked to the new scope

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "hypertape/core/export.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/export.h>
+#include <hypertape/core/tensor.h>
 
 namespace hypertape {
 
@@ -39,7 +39,7 @@ namespace hypertape {
 #define HYPERTAPE_BINARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b);
 #define HYPERTAPE_TERNARY(Op, name) HYPERTAPE_API Tensor name(Operand a, Operand b, Operand c);
 #define HYPERTAPE_WITH_SCALAR(Op, name) HYPERTAPE_API Tensor name(Operand x, double scalar);
-#include "hypertape/core/elementwise.def"
+#include <hypertape/core/elementwise.def>
 
 /// x^exponent. `square`, `sqrt` and `rsqrt` are faster where they apply.
 inline Tensor pow(Operand x, double exponent) { return pow_scalar(x, exponent); }

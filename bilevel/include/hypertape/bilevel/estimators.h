@@ -8,12 +8,12 @@
 #include <memory>
 #include <string>
 
-#include "hypertape/core/export.h"
+#include <hypertape/core/export.h>
 
 namespace hypertape::bilevel {
 
 namespace detail {
-class Method;  // bilevel/src/method.h
+class Method;  // bilevel/run/method.h
 }
 
 /// A method with its settings. Made from one of the structs below.

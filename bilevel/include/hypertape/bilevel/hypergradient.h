@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/bilevel/estimators.h"
-#include "hypertape/bilevel/problem.h"
-#include "hypertape/core/export.h"
+#include <hypertape/bilevel/estimators.h>
+#include <hypertape/bilevel/problem.h>
+#include <hypertape/core/export.h>
 
 namespace hypertape::bilevel {
 

@@ -14,9 +14,9 @@
 #include <functional>
 #include <string>
 
-#include "hypertape/bilevel/problem.h"
-#include "hypertape/core/export.h"
-#include "hypertape/core/named_tensors.h"
+#include <hypertape/bilevel/problem.h>
+#include <hypertape/core/export.h>
+#include <hypertape/core/named_tensors.h>
 
 namespace hypertape::bilevel {
 

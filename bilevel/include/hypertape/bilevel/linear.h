@@ -19,8 +19,8 @@
 #include <utility>
 #include <vector>
 
-#include "hypertape/core/export.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/export.h>
+#include <hypertape/core/tensor.h>
 
 namespace hypertape::bilevel {
 

@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/bilevel/hypergradient.h"
-#include "hypertape/core/export.h"
+#include <hypertape/bilevel/hypergradient.h>
+#include <hypertape/core/export.h>
 
 namespace hypertape::bilevel {
 

@@ -14,11 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "hypertape/core/error.h"
-#include "hypertape/core/export.h"
-#include "hypertape/core/named_tensors.h"
-#include "hypertape/core/random.h"
-#include "hypertape/optim/step.h"
+#include <hypertape/core/error.h>
+#include <hypertape/core/export.h>
+#include <hypertape/core/named_tensors.h>
+#include <hypertape/core/random.h>
+#include <hypertape/optim/step.h>
 
 namespace hypertape::bilevel {
 

@@ -6,7 +6,7 @@
 
 #include <cstddef>  // the standard library's own macros
 
-#include "hypertape/core/export.h"
+#include <hypertape/core/export.h>
 
 // Vectors, strings and lists with checks in them.
 #if defined(_GLIBCXX_DEBUG)

@@ -11,8 +11,8 @@
 #include <string_view>
 #include <type_traits>
 
-#include "hypertape/core/abi.h"
-#include "hypertape/core/export.h"
+#include <hypertape/core/abi.h>
+#include <hypertape/core/export.h>
 
 namespace hypertape {
 

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "hypertape/core/abi.h"
-#include "hypertape/core/export.h"
+#include <hypertape/core/abi.h>
+#include <hypertape/core/export.h>
 
 namespace hypertape {
 

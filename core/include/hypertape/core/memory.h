@@ -22,7 +22,7 @@
 #include <new>
 #include <stdexcept>
 
-#include "hypertape/core/export.h"
+#include <hypertape/core/export.h>
 
 namespace hypertape {
 

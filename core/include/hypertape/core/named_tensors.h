@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "hypertape/core/export.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/export.h>
+#include <hypertape/core/tensor.h>
 
 namespace hypertape {
 

@@ -9,7 +9,7 @@
 #include <memory>
 #include <type_traits>
 
-#include "hypertape/core/export.h"
+#include <hypertape/core/export.h>
 
 namespace hypertape {
 

@@ -5,8 +5,8 @@
 #include <array>
 #include <cstdint>
 
-#include "hypertape/core/export.h"
-#include "hypertape/core/tensor.h"
+#include <hypertape/core/export.h>
+#include <hypertape/core/tensor.h>
 
 namespace hypertape {
 

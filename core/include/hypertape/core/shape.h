@@ -9,7 +9,7 @@
 #include <span>
 #include <string_view>
 
-#include "hypertape/core/export.h"
+#include <hypertape/core/export.h>
 
 namespace hypertape {
 

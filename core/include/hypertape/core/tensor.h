@@ -14,15 +14,15 @@
 #include <utility>
 #include <vector>
 
-#include "hypertape/core/abi.h"
-#include "hypertape/core/export.h"
-#include "hypertape/core/memory.h"
-#include "hypertape/core/shape.h"
+#include <hypertape/core/abi.h>
+#include <hypertape/core/export.h>
+#include <hypertape/core/memory.h>
+#include <hypertape/core/shape.h>
 
 namespace hypertape {
 
 namespace detail {
-struct Header;  // core/src/header.h
+struct Header;  // core/tensor/header.h
 struct Counted {
   std::atomic<std::uint32_t> references{1};
 };

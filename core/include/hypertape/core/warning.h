@@ -6,7 +6,7 @@
 #include <functional>
 #include <string_view>
 
-#include "hypertape/core/export.h"
+#include <hypertape/core/export.h>
 
 namespace hypertape {
 

@@ -5,10 +5,10 @@
 #include <string_view>
 #include <vector>
 
-#include "hypertape/autodiff/ops.h"
-#include "hypertape/core/export.h"
-#include "hypertape/core/named_tensors.h"
-#include "hypertape/core/random.h"
+#include <hypertape/autodiff/ops.h>
+#include <hypertape/core/export.h>
+#include <hypertape/core/named_tensors.h>
+#include <hypertape/core/random.h>
 
 namespace hypertape::nn {
 

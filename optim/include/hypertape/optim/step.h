@@ -8,8 +8,8 @@
 #include <optional>
 #include <string>
 
-#include "hypertape/core/export.h"
-#include "hypertape/core/named_tensors.h"
+#include <hypertape/core/export.h>
+#include <hypertape/core/named_tensors.h>
 
 namespace hypertape::optim {
 

@@ -1,0 +1,5 @@
+#define HYPERTAPE_LEVEL baseline
+#include "core/cpu/elementwise/kernels.inc"
+#include "core/cpu/isa/loops.inc"
+#include "core/cpu/softmax/loops.inc"
+#include "core/cpu/steps/kernels.inc"

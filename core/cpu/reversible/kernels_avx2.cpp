@@ -1,0 +1,7 @@
+#include "core/cpu/reversible/kernels.h"
+
+#include "core/backend/digit_buffer.h"
+
+namespace hypertape::detail::avx2 {
+#include "core/cpu/reversible/kernels.inc"
+}  // namespace hypertape::detail::avx2

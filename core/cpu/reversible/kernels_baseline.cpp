@@ -1,0 +1,7 @@
+#include "core/cpu/reversible/kernels.h"
+
+#include "core/backend/digit_buffer.h"
+
+namespace hypertape::detail::baseline {
+#include "core/cpu/reversible/kernels.inc"
+}  // namespace hypertape::detail::baseline

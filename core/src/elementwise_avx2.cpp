@@ -1,5 +1,0 @@
-#define HYPERTAPE_LEVEL avx2
-#include "elementwise_kernels.inc"
-#include "loops.inc"
-#include "optimizer_kernels.inc"
-#include "softmax_loops.inc"
