@@ -1,5 +1,5 @@
-# Tests of the tree itself: what the library could print, what a configure could download, where the version is said,
-# and pages that are generated. Label `tree`: the sanitizers have nothing to look for here.
+# Tests of the tree itself: what the library could print, what a configure could download, which room includes which,
+# where the version is said, and pages that are generated. Label `tree`: the sanitizers have nothing to look for here.
 
 set(checks "${PROJECT_SOURCE_DIR}/cmake")
 
@@ -10,6 +10,9 @@ add_test(NAME library_is_quiet COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}" "-D
 
 add_test(NAME nothing_is_downloaded COMMAND "${CMAKE_COMMAND}" "-DSOURCE=${PROJECT_SOURCE_DIR}" -P
                                             "${checks}/CheckOffline.cmake")
+
+add_test(NAME includes_go_down COMMAND "${CMAKE_COMMAND}" "-DSOURCE=${PROJECT_SOURCE_DIR}" -P
+                                        "${checks}/CheckLayers.cmake")
 
 set(version_arguments "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DBINARY=${PROJECT_BINARY_DIR}" "-DVERSION=${PROJECT_VERSION}")
 if(TARGET hypertape_program)
@@ -26,8 +29,8 @@ add_custom_target(
   VERBATIM)
 add_test(NAME operations_page_is_up_to_date COMMAND hypertape_operations_page "${PROJECT_SOURCE_DIR}" --check)
 
-set_tests_properties(library_is_quiet nothing_is_downloaded version_is_one operations_page_is_up_to_date
-                     PROPERTIES LABELS tree)
+set_tests_properties(library_is_quiet nothing_is_downloaded includes_go_down version_is_one
+                     operations_page_is_up_to_date PROPERTIES LABELS tree)
 
 # The chapter's numbers are looked up in the chapter.
 set_source_files_properties(test_on_hypergradients.cpp PROPERTIES COMPILE_DEFINITIONS

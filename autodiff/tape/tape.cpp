@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "autodiff/tape/anomaly.h"
+#include "autodiff/tape/node.h"
 #include "autodiff/tape/support.h"
-#include "core/cpu/backend/fork.h"
+#include "core/threads/thread_tag.h"
 
 namespace hypertape::detail {
 namespace {

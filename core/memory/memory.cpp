@@ -12,10 +12,10 @@
 #include <utility>
 
 #include <hypertape/core/error.h>
-#include "core/cpu/backend/fork.h"
 #include "core/memory/faults.h"
 #include "core/memory/process.h"
 #include "core/memory/scratch.h"
+#include "core/threads/thread_tag.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define HYPERTAPE_PASS_THROUGH 1
@@ -48,8 +48,6 @@ void detail::fail_to_hold(std::int64_t count, std::size_t bytes_each) {
 namespace {
 
 using detail::fail_to_allocate;
-
-[[maybe_unused]] const bool forks_prepared = detail::prepare_forks();
 
 // How many allocations of this thread may still succeed; negative: as many as there are.
 constexpr std::int64_t unlimited = -1;

@@ -1,4 +1,4 @@
-// The CPU's backend: dispatch on dtype; the loops are in the cpu_*.cpp files beside this one.
+// The CPU's backend: dispatch on dtype; the loops are in the rooms of core/cpu.
 #include <array>
 #include <bit>
 #include <cstring>
@@ -7,6 +7,7 @@
 
 #include <hypertape/core/error.h>
 #include "core/backend/backend.h"
+#include "core/cpu/backend/fork.h"
 #include "core/cpu/views.h"
 
 namespace hypertape::detail {
@@ -240,6 +241,8 @@ class CpuBackend final : public Backend {
     return body(std::span<const MomentumSegment<double>>(segments_of<double>(parameters)));
   }
 };
+
+[[maybe_unused]] const bool forks_prepared = prepare_forks();
 
 }  // namespace
 
