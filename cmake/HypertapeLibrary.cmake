@@ -36,14 +36,13 @@ endif()
 
 # gcc clears a struct of some 130 bytes by `rep stos`, which takes 10 ns to begin: a tenth of an operation's cost.
 if(HYPERTAPE_X86_64 AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  set(tape ${sources})
-  list(FILTER tape INCLUDE REGEX "/autodiff/.*\\.cpp$")
+  file(GLOB_RECURSE tape "${CMAKE_CURRENT_SOURCE_DIR}/autodiff/*.cpp")
   set_property(SOURCE ${tape} APPEND PROPERTY COMPILE_OPTIONS
                                               "-mmemset-strategy=unrolled_loop:256:noalign,libcall:-1:noalign")
 endif()
 
 include(HypertapeOptimisation)
-hypertape_optimise_kernels(${sources})
+hypertape_optimise_kernels()
 
 add_library(hypertape_objects OBJECT ${sources})
 hypertape_optimise(hypertape_objects)
@@ -52,7 +51,7 @@ hypertape_optimise(hypertape_objects)
 if(HYPERTAPE_WERROR AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
   target_compile_options(hypertape_objects PRIVATE $<$<NOT:$<CONFIG:Debug>>:-Wstack-usage=19456>)
 endif()
-# Private headers are included by their path from the root: "core/cpu/reduce/lines.h".
+# Private headers are included by their path from the root: "core/cpu/reduce/reduction.h".
 target_include_directories(hypertape_objects PUBLIC ${public_directories} "${CMAKE_CURRENT_SOURCE_DIR}")
 target_link_libraries(hypertape_objects PUBLIC hypertape_flags OpenBLAS::OpenBLAS Threads::Threads
                                                ${CMAKE_DL_LIBS})

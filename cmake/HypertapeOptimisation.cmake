@@ -31,9 +31,9 @@ function(hypertape_optimise target)
   endforeach()
 endfunction()
 
-# hypertape_optimise_kernels(<sources>): which of them are kernels, that is, loops over elements.
+# hypertape_optimise_kernels(): the sources with loops over elements.
 function(hypertape_optimise_kernels)
-  set(kernels ${ARGN})
-  list(FILTER kernels INCLUDE REGEX "/core/(cpu|random|backend)/.*\\.cpp$")
+  set(core "${CMAKE_CURRENT_SOURCE_DIR}/core")
+  file(GLOB_RECURSE kernels "${core}/cpu/*.cpp" "${core}/random/*.cpp" "${core}/backend/*.cpp")
   set_property(SOURCE ${kernels} APPEND PROPERTY COMPILE_OPTIONS "$<$<CONFIG:Debug>:${HYPERTAPE_DEBUG_KERNELS}>")
 endfunction()

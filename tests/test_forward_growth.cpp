@@ -82,6 +82,29 @@ std::vector<bl::Estimator> methods_of_the_run() {
 
 }  // namespace
 
+TEST_CASE("a growth beyond all numbers is chaotic") {
+  // "a" stays 0, and a change of it grows 1e19 times a step: in the end it is inf - inf.
+  Case unseen;
+  unseen.h = {{"shift", Tensor::scalar(0.25)}};
+  unseen.problem.steps = 30;
+  unseen.problem.init = [](const NamedTensors&) {
+    return NamedTensors{{"a", Tensor::zeros({1})}, {"b", Tensor::ones({1})}};
+  };
+  unseen.problem.loss = [](const NamedTensors& w, const NamedTensors& h, const bl::StepContext&) {
+    return ht::sum(5e19 * ht::square(w["a"]) + 0.5 * ht::square(w["b"]) - h["shift"] * w["b"]);
+  };
+  unseen.problem.step = ht::optim::sgd({.rate = 0.1});
+  unseen.outer = [](const NamedTensors& w, const NamedTensors&) { return ht::sum(w["b"]); };
+  const auto result =
+      bl::hypergradient(unseen.problem, unseen.outer, unseen.h, bl::Forward{}, {.measure_growth = true});
+  CHECK(result.status == ResultStatus::chaotic);
+  CHECK(result.message.find("beyond the range of its numbers") != std::string::npos);
+  CHECK(std::isfinite(result.gradients["shift"].item()));
+  const auto along = bl::directional_derivative(unseen.problem, unseen.outer, unseen.h,
+                                                {{"shift", Tensor::scalar(1.0)}}, {.measure_growth = true});
+  CHECK(along.status == ResultStatus::chaotic);
+}
+
 TEST_CASE("forward: a chaotic run is said to be chaotic, by the growth of a change of w_0") {
   for (const double rate : {0.1, 1.9}) {
     CAPTURE(rate);

@@ -4,7 +4,11 @@
 
 #include <cmath>
 
+#include <functional>
+
+#include <hypertape/core/error.h>
 #include "support_cases.h"
+#include "thrown.h"
 
 namespace ht = hypertape;
 using namespace supports;
@@ -401,4 +405,26 @@ TEST_CASE("A fused sum of tangents does not take the support of one term") {
   const auto honest = [](const Tensor& x) { return ht::sum(ht::sqrt(ht::relu(x) + ht::tanh(x) * 0.0)); };
   CHECK(std::isnan(ht::linearize(honest, vec({-1})).second(vec({1})).item()));
   CHECK(std::isnan(ht::jvp(honest, vec({-1}), vec({1})).second.item()));
+}
+
+TEST_CASE("what a selection was made by may not be written over before the derivative is complete") {
+  const Tensor x = Tensor::from({-1.0, 4.0}, {2}), t = Tensor::ones({2});
+  const auto through = [&](const std::function<Tensor(const Tensor&, Tensor&)>& select, const Tensor& by,
+                           const Tensor& other) {
+    return [=](const Tensor& at) {
+      Tensor buffer = ht::concatenate({by}, 0);
+      const Tensor selected = select(at, buffer);
+      buffer.assign(other);
+      return ht::sum(ht::sqrt(selected));
+    };
+  };
+  const auto weighed = through([](const Tensor& at, Tensor& by) { return ht::weigh(by, at); },
+                               Tensor::from({0.0, 1.0}, {2}), Tensor::ones({2}));
+  CHECK(contains(thrown([&] { ht::jvp(weighed, x, t); }), "was overwritten by assign()"));
+  const auto chosen = through([](const Tensor& at, Tensor& by) { return ht::where(by, at, 0.0); },
+                              Tensor::from({false, true}, {2}), Tensor::from({true, true}, {2}));
+  CHECK(contains(thrown([&] { ht::jvp(chosen, x, t); }), "was overwritten by assign()"));
+  const auto clamped = through([](const Tensor& at, Tensor& by) { return ht::maximum(at, by); },
+                               Tensor::zeros({2}), Tensor::full({2}, -5.0));
+  CHECK(contains(thrown([&] { ht::jvp(clamped, x, t); }), "was overwritten by assign()"));
 }

@@ -25,6 +25,18 @@ const Tensor& Support::mask() const {
   return mask_;
 }
 
+ReadLater::ReadLater(const Tensor& tensor)
+    : tensor_(make_alias(tensor)),
+      version_(tensor.header()->storage->version.load(std::memory_order_relaxed)) {}
+
+const Tensor& ReadLater::get() const {
+  if (tensor_.header()->storage->version.load(std::memory_order_relaxed) != version_)
+    fail("selection", "a tensor of shape ", tensor_.shape(),
+         " that its derivative needs was overwritten by assign() after it was used; assign before, or to a "
+         "copy");
+  return tensor_;
+}
+
 SupportPointer joined_support(std::vector<SupportPointer> parts) {
   if (parts.size() == 1) return std::move(parts.front());
   int depth = 0;
@@ -129,9 +141,9 @@ class PushedRule {
       attributes_ = kept.copy(push.attribute_bytes);
     }
     for (std::size_t i = 0; i < inputs_.size(); ++i)
-      if (kept.saves.inputs >> i & 1u) inputs_[i] = unlinked(push.inputs[i]);
+      if ((kept.saves.inputs >> i & 1u) && push.inputs[i]) inputs_[i] = ReadLater(*push.inputs[i]);
     for (std::size_t k = 0; k < outputs_.size(); ++k)
-      if (kept.saves.outputs >> k & 1u) outputs_[k] = unlinked(push.outputs[k]);
+      if ((kept.saves.outputs >> k & 1u) && push.outputs[k]) outputs_[k] = ReadLater(*push.outputs[k]);
     for (std::size_t i = 0; i < push.tangents.size(); ++i) {
       const Tensor& tangent = push.tangents[i];
       if (!tangent.defined()) {
@@ -170,9 +182,9 @@ class PushedRule {
     Push push;
     push.attribute_bytes = attributes_.get();
     for (std::size_t i = 0; i < inputs_.size(); ++i)
-      if (inputs_[i].defined()) push.inputs[i] = &inputs_[i];
+      if (inputs_[i].defined()) push.inputs[i] = &inputs_[i].get();
     for (std::size_t k = 0; k < outputs_.size(); ++k)
-      if (outputs_[k].defined()) push.outputs[k] = &outputs_[k];
+      if (outputs_[k].defined()) push.outputs[k] = &outputs_[k].get();
     push.tangents = tangents;
     push.results = results;
     rule_.push(push);
@@ -187,8 +199,8 @@ class PushedRule {
 
   const OpRule& rule_;
   std::shared_ptr<const void> attributes_;
-  std::array<Tensor, Primal::max_saved> inputs_;
-  std::array<Tensor, 2> outputs_;
+  std::array<ReadLater, Primal::max_saved> inputs_;
+  std::array<ReadLater, 2> outputs_;
   std::vector<Arrived> arrived_;
   std::size_t results_;
   int depth_ = 0;

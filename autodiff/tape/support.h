@@ -43,6 +43,21 @@ class Support {
   mutable Tensor mask_;
 };
 
+/// A tensor that a support reads if it is asked for: without links, and with the version of its elements,
+/// since the user's code may run in between.
+class ReadLater {
+ public:
+  ReadLater() = default;
+  explicit ReadLater(const Tensor& tensor);
+  bool defined() const noexcept { return tensor_.defined(); }
+  /// Error if the elements have been written over.
+  const Tensor& get() const;
+
+ private:
+  Tensor tensor_;
+  std::uint32_t version_ = 0;
+};
+
 /// Of a sum of cotangents or tangents, perhaps of none.
 SupportPointer joined_support(std::vector<SupportPointer> parts);
 /// Of a cotangent of shape `from` summed to `to`.

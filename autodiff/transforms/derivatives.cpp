@@ -6,6 +6,7 @@
 #include <hypertape/autodiff/ops.h>
 #include "autodiff/ops/checks.h"
 #include "autodiff/tape/support.h"
+#include "autodiff/transforms/replay.h"
 #include "autodiff/transforms/walk.h"
 #include "core/base/default_floats.h"
 

@@ -283,7 +283,10 @@ void differentiate_forward(const Problem& problem, const OuterLoss& outer, const
 
 std::string growth_text(const char* what, double growth) {
   std::ostringstream text = hypertape::detail::text_stream();
-  text << what << " grew " << std::setprecision(3) << growth << " times over the run";
+  if (std::isfinite(growth))
+    text << what << " grew " << std::setprecision(3) << growth << " times over the run";
+  else
+    text << what << " grew beyond the range of its numbers over the run";
   return text.str();
 }
 constexpr const char* adjoint = "the adjoint";
@@ -291,7 +294,7 @@ constexpr const char* random_change = "a random change of the initial weights";
 
 void judge(const Problem& problem, const detail::Method& method, const Counters& counters,
            Hypergradient& result) {
-  if (result.adjoint_growth > chaotic_growth) {
+  if (!(result.adjoint_growth <= chaotic_growth)) {  // a growth that overflowed may be NaN
     result.status = ResultStatus::chaotic;
     result.message = growth_text(method.is_forward() ? random_change : adjoint, result.adjoint_growth);
   }
@@ -459,9 +462,14 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
     const Estimator forward = Forward{};
     const Pushed pushed = [&] {
       const KinkWatch watch;
-      Pushed along = push(problem, outer, h, forward.method(), direction.tensors(), counters);
-      kinks = watch.operations();
-      return along;
+      try {
+        Pushed along = push(problem, outer, h, forward.method(), direction.tensors(), counters);
+        kinks = watch.operations();
+        return along;
+      } catch (...) {
+        kinks = watch.operations();
+        throw;
+      }
     }();
     result.value = pushed.value;
     if (pushed.derivative.defined())
@@ -469,9 +477,10 @@ DirectionalDerivative directional_derivative(const Problem& problem, const Outer
     else
       result.message = "the direction has no path to the outer loss: zero by construction";
     if (options.measure_growth) result.growth = random_growth(problem, h, forward.method(), counters);
-    if (result.growth > chaotic_growth) {
+    if (!(result.growth <= chaotic_growth)) {
       result.status = ResultStatus::chaotic;
-      result.message = growth_text(random_change, result.growth);
+      if (!result.message.empty()) result.message += "; ";
+      result.message += growth_text(random_change, result.growth);
     }
   });
   note_kinks(result, kinks);

@@ -10,11 +10,11 @@
 //   uses[i]   what pull<i> reads besides t, in this order: first to third operand, output. An operation
 //             without derivatives has empty arrays here and below.
 //   fused[i]  whether pull<i> is a kernel of its own, with kernels for its derivatives; if not, it is one
-//   public
-//             operation, or a few that are not worth a kernel
+//             public operation, or a few that are not worth a kernel
 //   product   (optional) whether pull<i> is t times one used tensor: summed to a scalar, it is a dot product
 //   selects   (optional) true if the pulls pass t on, a constant multiple of it, or 0, depending on what they
-//   read cost      passes over memory that evaluating the body takes as long as, pull_cost the same for fused
+//             read
+//   cost      passes over memory that evaluating the body takes as long as, pull_cost the same for fused
 //   pulls;
 //             1 if not given
 //   domain    where tests sample each operand; kinks (one for all operands, or one for each) are points where

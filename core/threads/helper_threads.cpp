@@ -308,9 +308,13 @@ bool Helper::await_offer() noexcept {
 // Until it is woken; false when nobody has for the time of retirement. std::atomic waits without limit only.
 bool Helper::sleep(std::uint32_t before_sleep) noexcept {
   static_assert(sizeof wakings == 4 && decltype(wakings)::is_always_lock_free);
-  const timespec limit = {std::chrono::seconds(retirement).count(), 0};
+  // One end for all waits: signals, such as a profiler's, may interrupt each.
+  timespec limit;
+  clock_gettime(CLOCK_MONOTONIC, &limit);
+  limit.tv_sec += std::chrono::seconds(retirement).count();
   while (wakings.load(std::memory_order_seq_cst) == before_sleep) {
-    const long code = syscall(SYS_futex, &wakings, FUTEX_WAIT_PRIVATE, before_sleep, &limit, nullptr, 0);
+    const long code = syscall(SYS_futex, &wakings, FUTEX_WAIT_BITSET_PRIVATE, before_sleep, &limit, nullptr,
+                              FUTEX_BITSET_MATCH_ANY);
     if (code != 0 && errno == ETIMEDOUT) return false;
   }
   return true;

@@ -24,8 +24,8 @@ void give(Pull& pull, int input, Tensor gradient, SupportPointer support, const 
 // The elements that count, of a cotangent or tangent of x.
 SupportPointer counted_support(const SupportPointer& arrived, const Tensor& weights) {
   return std::make_shared<const Support>(arrived ? arrived->depth() : 0,
-                                         [arrived, weights = stop_gradient(weights)] {
-                                           const Tensor mask = not_equal(weights, 0.0);
+                                         [arrived, weights = ReadLater(weights)] {
+                                           const Tensor mask = not_equal(weights.get(), 0.0);
                                            return arrived ? logical_and(mask, arrived->mask()) : mask;
                                          });
 }

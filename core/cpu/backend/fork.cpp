@@ -26,17 +26,19 @@ namespace {
 // What the first calls initialise: whoever is at it is waited for.
 bool initialise() {
   cpu_backend();
-  hardware_isa();
-  wide_multiply_adds_per_cycle();
-  thread_count();
-  available_cpus();
-  loops<float>();
-  cpu_model();
-  cpu_feature_list();
-  product_kernels_reason();
   text_locale();
   end_helpers_at_exit();
   NamedTensors().names();
+  cpu_model();
+  cpu_feature_list();
+  blas_state();
+  available_cpus();
+  // From here on a setting of the environment may be refused.
+  thread_count();
+  hardware_isa();
+  wide_multiply_adds_per_cycle();
+  loops<float>();
+  product_kernels_reason();
   from_fixed<float>({}, {});
   transposes_keep_bits();
   const float one = 1;
