@@ -2,6 +2,7 @@
 
 #include <hypertape/autodiff/ops.h>
 #include "autodiff/tape/node.h"
+#include "autodiff/tape/version.h"
 
 namespace hypertape::detail {
 namespace {
@@ -11,10 +12,6 @@ struct Attributes {
   std::shared_ptr<const TensorList> inputs;
   std::shared_ptr<const std::vector<std::uint32_t>> versions;
 };
-
-std::uint32_t version_of(const Tensor& tensor) {
-  return tensor.header()->storage->version.load(std::memory_order_relaxed);
-}
 
 void require_unchanged(const Attributes& attributes) {
   for (std::size_t i = 0; i < attributes.inputs->size(); ++i) {

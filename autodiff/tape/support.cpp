@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <hypertape/autodiff/ops.h>
+#include "autodiff/tape/version.h"
 
 namespace hypertape::detail {
 
@@ -25,12 +26,10 @@ const Tensor& Support::mask() const {
   return mask_;
 }
 
-ReadLater::ReadLater(const Tensor& tensor)
-    : tensor_(make_alias(tensor)),
-      version_(tensor.header()->storage->version.load(std::memory_order_relaxed)) {}
+ReadLater::ReadLater(const Tensor& tensor) : tensor_(make_alias(tensor)), version_(version_of(tensor)) {}
 
 const Tensor& ReadLater::get() const {
-  if (tensor_.header()->storage->version.load(std::memory_order_relaxed) != version_)
+  if (version_of(tensor_) != version_)
     fail("selection", "a tensor of shape ", tensor_.shape(),
          " that its derivative needs was overwritten by assign() after it was used; assign before, or to a "
          "copy");

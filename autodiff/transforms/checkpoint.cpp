@@ -17,6 +17,7 @@
 #include <hypertape/autodiff/derivatives.h>
 #include "autodiff/ops/checks.h"
 #include "autodiff/tape/support.h"
+#include "autodiff/tape/version.h"
 
 namespace hypertape::detail {
 namespace {
@@ -28,10 +29,6 @@ struct CheckpointAttributes {
   TensorList inputs;
   std::vector<std::uint32_t> versions;  // of the inputs' storages
 };
-
-std::uint32_t version_of(const Tensor& tensor) {
-  return tensor.defined() ? tensor.header()->storage->version.load(std::memory_order_relaxed) : 0;
-}
 
 void require_unchanged(const CheckpointAttributes& at) {
   for (std::size_t i = 0; i < at.inputs.size(); ++i)

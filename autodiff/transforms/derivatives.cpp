@@ -6,6 +6,7 @@
 #include <hypertape/autodiff/ops.h>
 #include "autodiff/ops/checks.h"
 #include "autodiff/tape/support.h"
+#include "autodiff/tape/version.h"
 #include "autodiff/transforms/replay.h"
 #include "autodiff/transforms/walk.h"
 #include "core/base/default_floats.h"
@@ -269,10 +270,6 @@ struct CustomAttributes {
   fail(name,
        "is differentiable once: neither its pullback nor its outputs can be differentiated again; use a "
        "method made of recorded operations (for hypergradients: Unrolled) for higher derivatives");
-}
-
-std::uint32_t version_of(const Tensor& tensor) {
-  return tensor.header()->storage->version.load(std::memory_order_relaxed);
 }
 
 void pull_custom(Pull& pull) {
